@@ -1,0 +1,1 @@
+"""poisonjax: can adversarial training defend against poisoning? Measured, in JAX."""

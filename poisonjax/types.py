@@ -1,0 +1,62 @@
+"""The vocabulary that every other module shares, with shapes."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+LogitsFn = Callable[[Array], Array]  # images [b h w c] in [0, 1] -> logits [b k]
+
+
+class Examples(NamedTuple):
+    """A data set (n rows) or a batch of it (b rows).
+
+    image: [n h w c] uint8, the bytes of the image file; `to_unit` scales them to [0, 1].
+    label: [n] int32.
+    index: [n] int32, the row in the tfds split: where an example came from, and its own randomness.
+    """
+
+    image: Array
+    label: Array
+    index: Array
+
+    def __getitem__(self, rows):
+        """The rows named by a slice, an index array or a mask, of all three fields."""
+        if isinstance(rows, int):  # NamedTuple's own access by position, which unpacking uses
+            return tuple.__getitem__(self, rows)
+        return Examples(self.image[rows], self.label[rows], self.index[rows])
+
+
+class Attack(Protocol):
+    """A test-time attack: sees the victim only through `logits_fn`, so it cannot touch its state."""
+
+    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
+        """x [b h w c] in [0, 1], y [b] int, key a single one or one a row -> x_adv [b h w c]."""
+
+
+class Poison(Protocol):
+    """What an attacker does to training rows, and what he shows the trained model."""
+
+    def select(self, labels: Array, key: Array) -> Array:
+        """labels [n] int -> mask [n] bool, exactly the promised number of rows, all distinct."""
+
+    def apply(self, examples: Examples) -> Examples:
+        """Every given row, poisoned; a pure function of each row alone."""
+
+    def trigger(self, image: Array) -> Array:
+        """Images [b h w c] in [0, 1] as the attacker shows them at test time."""
+
+    def target(self, labels: Array, classes: int) -> Array:
+        """labels [b] int -> the class that the attacker wants for each, [b] int."""
+
+
+def to_unit(image: Array) -> Array:
+    """Bytes [... h w c] uint8 -> float32 in [0, 1]."""
+    return image.astype(jnp.float32) / 255
+
+
+def to_bytes(image: Array) -> Array:
+    """Images [... h w c] in [0, 1] -> uint8, rounded to the nearest level."""
+    return jnp.round(image * 255).astype(jnp.uint8)
