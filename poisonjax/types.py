@@ -22,12 +22,6 @@ class Examples(NamedTuple):
     label: Array
     index: Array
 
-    def __getitem__(self, rows):
-        """The rows named by a slice, an index array or a mask, of all three fields."""
-        if isinstance(rows, int):  # NamedTuple's own access by position, which unpacking uses
-            return tuple.__getitem__(self, rows)
-        return Examples(self.image[rows], self.label[rows], self.index[rows])
-
 
 class Attack(Protocol):
     """A test-time attack: sees the victim only through `logits_fn`, so it cannot touch its state."""
@@ -50,6 +44,11 @@ class Poison(Protocol):
 
     def target(self, labels: Array, classes: int) -> Array:
         """labels [b] int -> the class that the attacker wants for each, [b] int."""
+
+
+def take(examples: Examples, rows) -> Examples:
+    """The rows named by a slice, an index array or a mask, of all three fields."""
+    return Examples(*(field[rows] for field in examples))
 
 
 def to_unit(image: Array) -> Array:
