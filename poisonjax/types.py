@@ -31,18 +31,15 @@ class Attack(Protocol):
 
 
 class Poison(Protocol):
-    """What an attacker does to training rows, and what he shows the trained model."""
+    """Whom an attacker poisons, and what he shows the trained model; `poisons.apply` does the rest."""
 
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] int -> mask [n] bool, exactly the promised number of rows, all distinct."""
 
-    def apply(self, examples: Examples) -> Examples:
-        """Every given row, poisoned; a pure function of each row alone."""
-
-    def trigger(self, image: Array) -> Array:
+    def show(self, image: Array) -> Array:
         """Images [b h w c] in [0, 1] as the attacker shows them at test time."""
 
-    def target(self, labels: Array, classes: int) -> Array:
+    def target_of(self, labels: Array) -> Array:
         """labels [b] int -> the class that the attacker wants for each, [b] int."""
 
 
