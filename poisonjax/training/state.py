@@ -1,0 +1,32 @@
+"""What training changes, and the network as an attack sees it."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from poisonjax.types import Array, LogitsFn
+
+
+class TrainState(NamedTuple):
+    """step: updates made, int32. params, batch_stats: the network's variables. opt_state: optax's."""
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+def initial_state(model: nn.Module, tx: optax.GradientTransformation, image: Array, key: Array) -> TrainState:
+    """A new network for images [h w c]."""
+    variables = jax.jit(model.init)(key, jnp.zeros((1, *image.shape), jnp.float32))
+    params = variables["params"]
+    return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), tx.init(params))
+
+
+def eval_logits(model: nn.Module, state: TrainState) -> LogitsFn:
+    """The network in evaluation mode, which is all that an attack sees."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return lambda x: model.apply(variables, x)[0]
