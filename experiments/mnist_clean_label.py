@@ -1,0 +1,51 @@
+"""Clean-label backdoor on MNIST: does PGD adversarial training remove it? (tables T3 and T5)
+
+The report prints 1.39 % accuracy on triggered images after standard training and 90.68 % after adversarial
+training (T5). Published setting: 20 epochs of the report's CNN on 60,000 images, three networks and a proxy.
+
+    python launch.py --experiment=mnist_clean_label
+"""
+
+from poisonjax.attacks import L2, PGD, Linf
+from poisonjax.experiment import Data, Evaluation, Experiment, Printed
+from poisonjax.models import ReportCNN
+from poisonjax.poisons import CleanLabel, FourPixels
+from poisonjax.scales import mnist
+from poisonjax.training import Training
+
+AS_PRINTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
+MADRY = PGD(Linf(0.3), step=0.01, steps=40)
+
+
+def experiment(scale: str) -> Experiment:
+    paper = Experiment(
+        name="mnist_clean_label",
+        title="A clean-label backdoor on balanced MNIST, with and without PGD adversarial training.",
+        paper_table="T3, T5",
+        data=Data("mnist"),
+        model=ReportCNN(width=128),
+        poison=CleanLabel(
+            rate=0.33,
+            target=9,
+            trigger=FourPixels(),
+            attack=PGD(L2(5.0), step=0.1, steps=200, random_start=False),
+        ),
+        proxy=Training(MADRY, batch=250, epochs=10, warmup=0.3),
+        train=Training(AS_PRINTED, batch=250, epochs=20, warmup=0.3),
+        evaluation=Evaluation(MADRY),
+        printed=(
+            Printed("T3", "standard", "clean_accuracy", 0.9826),
+            Printed("T5", "standard", "triggered_accuracy", 0.0139),
+            Printed("T3", "standard", "triggered_accuracy", 0.0016),
+            Printed("T3", "pgd_at", "clean_accuracy", 0.9634),
+            Printed("T5", "pgd_at", "triggered_accuracy", 0.9068),
+            Printed("T3", "pgd_at", "triggered_accuracy", 0.87),
+        ),
+        known=(
+            "the report's own proxy moves pixels by .001 in 7 steps, which is noise, not PGD; ours is trained with PGD",
+            "one of the report's scripts trains the network called adversarially trained on poisoned data on clean "
+            "data, which can carry no backdoor",
+            "the report's numbers are from single runs, and T3 and T5 print two values for the same cell",
+        ),
+    )
+    return mnist(paper, scale)

@@ -1,0 +1,144 @@
+"""One experiment, from data to record, table and pictures: python launch.py --experiment=mnist_clean_label"""
+
+import contextlib
+import importlib
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("experiment", None, "A file of experiments/, without .py; --list names them.")
+flags.DEFINE_string("workdir", None, "Where the run leaves its files. Default: runs/<experiment>/<scale>.")
+flags.DEFINE_enum("scale", "auto", ["auto", "smoke", "small", "paper"], "auto: paper on an accelerator, else small.")
+flags.DEFINE_string("data_dir", None, "Folder of the tfds data sets. Default: tfds's own.")
+flags.DEFINE_integer("seeds", 1, "How many seeds; more on the same workdir adds to those done.", lower_bound=1)
+flags.DEFINE_multi_string("set", [], "section.field=value, as in poison.rate=.05; repeatable.")
+flags.DEFINE_float("save_every", 30.0, "Seconds between checkpoints.", lower_bound=0.0)
+flags.DEFINE_bool("list", False, "Name the experiments, with what they claim, and stop.")
+
+EXPERIMENTS = pathlib.Path(__file__).parent / "experiments"
+
+
+def names() -> list[str]:
+    """The experiments there are."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("[!_]*.py"))
+
+
+def module(name: str | None):
+    """The file of an experiment. ValueError if there is none."""
+    if name not in names():
+        given = "--experiment is required" if name is None else f"--experiment={name} does not exist"
+        raise ValueError(f"{given}; there are {', '.join(names())}")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def configured(name: str | None, scale: str, assignments: list[str]):
+    """The experiment at a scale, with overrides. ValueError naming the flag, the value and what is allowed."""
+    from poisonjax.overrides import override
+
+    experiment = module(name).experiment(scale)
+    for assignment in assignments:
+        try:
+            experiment = override(experiment, assignment)
+        except ValueError as error:
+            raise ValueError(f"--set {assignment}: {error}") from None
+    return experiment
+
+
+def chosen_scale(flag: str) -> str:
+    """The scale that a flag means on this machine."""
+    import jax
+
+    if flag != "auto":
+        return flag
+    return "small" if jax.default_backend() == "cpu" else "paper"
+
+
+def announce(paper, scale: str) -> float:
+    """Says the scale and how long the paper's would take here; that, in seconds a seed."""
+    import jax
+
+    from poisonjax import estimate
+    from poisonjax.reports.console import say
+
+    seconds = estimate.seconds_for(paper)
+    why = f"auto, on {jax.default_backend()}" if FLAGS.scale == "auto" else "as asked"
+    say(f"{paper.name}: {scale} scale ({why}); the paper scale would take about {estimate.spell(seconds)} a seed here")
+    return seconds
+
+
+def prepared(stack: contextlib.ExitStack):
+    """The run that the flags ask for, its workdir locked as long as the stack lives. ValueError on bad input."""
+    from poisonjax import runner
+    from poisonjax.overrides import to_json
+    from poisonjax.workdir import Interrupt, claim, locked
+
+    scale = chosen_scale(FLAGS.scale)
+    experiment = configured(FLAGS.experiment, scale, FLAGS.set)
+    workdir = stack.enter_context(locked(FLAGS.workdir or f"runs/{experiment.name}/{scale}"))
+    claim(workdir, {"scale": scale, **to_json(experiment)})
+    dataset = runner.load(experiment, FLAGS.data_dir)
+    seconds = announce(module(FLAGS.experiment).experiment("paper"), scale)
+    interrupt = stack.enter_context(Interrupt())
+    return runner.Run(
+        experiment=experiment,
+        dataset=dataset,
+        workdir=workdir,
+        scale=scale,
+        changed=tuple(FLAGS.set),
+        seeds=FLAGS.seeds,
+        paper_seconds=seconds,
+        save_every=FLAGS.save_every,
+        stop_requested=lambda: interrupt.requested is not None,
+    )
+
+
+def launch() -> int:
+    """Runs what the flags say; the exit status."""
+    from poisonjax import runner
+    from poisonjax.training import Interrupted
+
+    with contextlib.ExitStack() as stack:
+        try:
+            job = prepared(stack)
+        except ValueError as error:
+            return complain(error, 2)
+        try:
+            record = runner.run(job)
+        except Interrupted as stop:
+            return complain(f"{stop}; the same command goes on from there", 130)
+        except OSError as error:
+            return complain(f"{error}; nothing that was saved is lost, the same command goes on from there", 1)
+        print(f"{record['finding']}\n{job.workdir / 'report.md'}")
+        return 0
+
+
+def complain(error: object, status: int) -> int:
+    """One line on standard error; the status."""
+    print(f"launch.py: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+def main(argv: list[str]) -> int:
+    """The exit status: 0 done; 1 the machine failed; 2 bad input; 130 stopped on request, saved."""
+    logging.set_verbosity(logging.WARNING)
+    if argv[1:]:
+        return complain(f"{argv[1]!r} is no flag; flags start with --", 2)
+    if not FLAGS.list:
+        return launch()
+    for name in names():
+        print(f"{name:28s}{module(name).__doc__.splitlines()[0]}")
+    return 0
+
+
+def parse(argv: list[str]) -> list[str]:
+    """absl's parser, with one line and exit status 2 for a bad flag."""
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(complain(error, 2))
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,57 @@
+"""How long an experiment would take here: its gradient evaluations, times a measured one."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+from poisonjax.attacks import PGD, Linf
+from poisonjax.data import facts
+from poisonjax.experiment import Experiment
+from poisonjax.training import Training, eval_logits, initial_state
+
+BATCH, STEPS = 64, 4
+
+
+def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> int:
+    """Gradients of one image that one seed evaluates: an attack step is one, an update counts as two.
+
+    Classes are taken to be of equal size.
+    """
+
+    def training(settings: Training, adversarial: bool) -> int:
+        images = settings.total_steps(train_rows) * settings.batch
+        return images * (2 + (settings.attack.steps if adversarial else 0))
+
+    arms = sum(training(experiment.train, arm.adversarial) for arm in experiment.arms)
+    judged = len(experiment.arms) * test_rows * experiment.evaluation.attack.steps
+    if experiment.proxy is None:
+        return arms + judged
+    crafted = round(experiment.poison.rate * train_rows / experiment.poison.classes) * experiment.poison.attack.steps
+    return arms + judged + crafted + training(experiment.proxy, True)
+
+
+def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> float:
+    """Measured: PGD on random images [h w c] against a new network, the second call, on all devices alike."""
+    x = jax.random.uniform(jax.random.key(0), (BATCH, *shape))
+    y = jnp.zeros(BATCH, jnp.int32)
+    state = initial_state(experiment.model, experiment.train.optimizer(), x[0], jax.random.key(0))
+    attack = jax.jit(lambda key: PGD(Linf(0.1), 0.01, STEPS)(eval_logits(experiment.model, state), x, y, key))
+    jax.block_until_ready(attack(jax.random.key(0)))
+    start = time.monotonic()
+    jax.block_until_ready(attack(jax.random.key(1)))
+    return (time.monotonic() - start) / (BATCH * STEPS * jax.device_count())
+
+
+def seconds_for(experiment: Experiment) -> float:
+    """One seed of the experiment on the whole of its data set, here."""
+    shape, train_rows, test_rows = facts(experiment.data.name)
+    return image_gradients(experiment, train_rows, test_rows) * seconds_per_gradient(experiment, shape)
+
+
+def spell(seconds: float) -> str:
+    """A duration as a person says it."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,138 @@
+"""An experiment: frozen dataclasses that say everything a result depends on, but for the seed."""
+
+import dataclasses
+
+from poisonjax.attacks import PGD
+from poisonjax.data.subsets import All, Stratified, Unbalanced
+from poisonjax.models import MadryCNN, ReportCNN, WongCNN
+from poisonjax.poisons import BadNets, CleanLabel
+from poisonjax.training import Training
+
+SCALES = ("smoke", "small", "paper")
+METRICS = (
+    "clean_accuracy",
+    "triggered_accuracy",
+    "attack_success_rate",
+    "attack_success_rate_madry",
+    "art_effectiveness",
+    "robust_accuracy",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """name: a tfds data set that `poisonjax.data.load` knows. train, test: which of its rows."""
+
+    name: str
+    train: All | Stratified | Unbalanced = All()
+    test: All | Stratified | Unbalanced = All()
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One network to train. adversarial: on the attack's images. poisoned: on the poisoned data."""
+
+    name: str
+    adversarial: bool = False
+    poisoned: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How the networks are judged.
+
+    attack: for robust_accuracy. gate: below this attack success rate of the standard arm the poison did not
+    work, and nothing follows about a defence. tolerance: how far from a printed number, as a fraction, still
+    counts as reproduced. batch: images at a time. ValueError for an impossible value.
+    """
+
+    attack: PGD
+    gate: float = 0.5
+    tolerance: float = 0.02
+    batch: int = 500
+
+    def __post_init__(self):
+        for field in ("gate", "tolerance"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field} is a fraction and must lie in [0, 1], got {getattr(self, field)}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Printed:
+    """A number of the report: its table, the arm and metric it is about, and its value as a fraction."""
+
+    table: str
+    arm: str
+    metric: str
+    value: float
+
+
+ARMS = (
+    Arm("standard"),
+    Arm("pgd_at", adversarial=True),
+    Arm("pgd_at_clean_data", adversarial=True, poisoned=False),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What is poisoned, what is trained on it, how it is judged, and what the report printed.
+
+    proxy: how the clean-label attacker trains his own network; None for a poison that needs none. printed: the
+    report's numbers. known: why the report's numbers may differ, as far as its own records show.
+    ValueError if the parts do not fit together.
+    """
+
+    name: str
+    title: str
+    paper_table: str
+    data: Data
+    model: ReportCNN | MadryCNN | WongCNN
+    poison: BadNets | CleanLabel
+    train: Training
+    evaluation: Evaluation
+    proxy: Training | None = None
+    arms: tuple[Arm, ...] = ARMS
+    printed: tuple[Printed, ...] = ()
+    known: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if isinstance(self.poison, CleanLabel) and self.proxy is None:
+            raise ValueError("poison CleanLabel needs proxy, the attacker's own training")
+        if self.poison.classes != self.model.classes:
+            raise ValueError(
+                f"poison.classes is {self.poison.classes}, but model.classes is {self.model.classes}; "
+                "both must be the number of classes of the data set"
+            )
+
+    def check(self, classes: int, shape: tuple[int, ...], rows: int) -> None:
+        """ValueError if it does not fit a data set of so many classes, images [h w c] and training rows."""
+        if self.model.classes != classes:
+            raise ValueError(f"model.classes must be {classes} for {self.data.name}, got {self.model.classes}")
+        for where, attack in self.attacks().items():
+            if attack.ball.eps > attack.ball.largest(shape):
+                raise ValueError(
+                    f"{where}.ball.eps must be at most {attack.ball.largest(shape):g} for images of shape {shape} "
+                    f"in [0, 1], got {attack.ball.eps}"
+                )
+        for where, training in (("train", self.train), ("proxy", self.proxy)):
+            if training is not None and training.batch > rows:
+                raise ValueError(f"{where}.batch must be at most the {rows} training rows, got {training.batch}")
+
+    def attacks(self) -> dict[str, PGD]:
+        """Every attack in it, by its path."""
+        found = {"train.attack": self.train.attack, "evaluation.attack": self.evaluation.attack}
+        if isinstance(self.poison, CleanLabel):
+            found |= {"poison.attack": self.poison.attack, "proxy.attack": self.proxy.attack}
+        return found
+
+    def warnings(self) -> list[str]:
+        """What is legal but probably not meant, one line each."""
+        return [
+            f"{where} can move at most {attack.reach:g} ({attack.steps} steps of {attack.step:g} without a random "
+            f"start), less than its eps of {attack.ball.eps:g}"
+            for where, attack in self.attacks().items()
+            if attack.reach < attack.ball.eps
+        ]

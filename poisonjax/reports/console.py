@@ -1,0 +1,58 @@
+"""What a person sees meanwhile: lines, a progress bar with images/s and time left, TensorBoard curves."""
+
+import pathlib
+import sys
+from collections.abc import Callable
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+def say(line: str) -> None:
+    """One line on standard error, above any progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
+class Bar:
+    """A progress bar in images, shown on a terminal only."""
+
+    def __init__(self, name: str, stop_requested: Callable[[], bool] = lambda: False):
+        self._name, self.stop_requested = name, stop_requested
+        self._bar: tqdm | None = None
+
+    def begin(self, images: int, done: int) -> None:
+        """images in all, of which so many are done already."""
+        self._bar = tqdm(total=images, initial=done, desc=self._name, unit="img", unit_scale=True, disable=None)
+
+    def advance(self, images: int) -> None:
+        """So many more are done."""
+        self._bar.update(images)
+
+    def epoch(self, row: dict) -> None:
+        """The numbers of an epoch, behind the bar."""
+        self._bar.set_postfix({name: f"{row[name]:.3f}" for name in row.keys() - {"epoch", "step"}}, refresh=False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._bar is not None:
+            self._bar.close()
+
+
+class TrainingBar(Bar):
+    """A progress bar that also writes the numbers of each epoch as TensorBoard scalars into a folder."""
+
+    def __init__(self, name: str, folder: pathlib.Path, stop_requested: Callable[[], bool]):
+        super().__init__(name, stop_requested)
+        self._writer = SummaryWriter(str(folder))
+
+    def epoch(self, row: dict) -> None:
+        """The numbers of an epoch."""
+        super().epoch(row)
+        for name in row.keys() - {"step"}:
+            self._writer.add_scalar(name, row[name], row["step"])
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self._writer.close()

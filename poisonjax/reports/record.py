@@ -1,0 +1,103 @@
+"""The record: everything about a run as one JSON object, from which all else is drawn."""
+
+import importlib.metadata
+import pathlib
+import subprocess
+
+import jax
+import numpy as np
+
+from poisonjax.data import Dataset
+from poisonjax.evaluation import Count
+from poisonjax.experiment import METRICS, Experiment
+from poisonjax.overrides import to_json
+from poisonjax.reports import statistics, verdict
+
+FORMAT = 1
+
+
+def environment() -> dict:
+    """The software, the device and the commit that made a number."""
+    device = jax.devices()[0]
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    return versions | {"device": device.device_kind, "device_count": jax.device_count(), "commit": commit()}
+
+
+def commit() -> str:
+    """The commit of the code that runs, `-dirty` if files differ from it; `unknown` outside a git checkout."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        here = pathlib.Path(__file__).parent
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _arm(results: list[dict]) -> dict:
+    """One arm of all seeds."""
+    metrics = {
+        name: statistics.summary([Count(*map(np.asarray, result["counts"][name])) for result in results])
+        for name in METRICS
+    }
+    images, seconds = (sum(result[name] for result in results) for name in ("images", "seconds"))
+    return metrics | {
+        "train_images_per_second": images / seconds if seconds else None,
+        "seconds": seconds,
+        "history": [result["history"] for result in results],
+    }
+
+
+def _printed(rows: list[dict], field: str) -> dict:
+    """{arm: {metric: field}}, the first printed number of each cell."""
+    cells = {}
+    for row in rows:
+        cells.setdefault(row["arm"], {}).setdefault(row["metric"], row[field])
+    return cells
+
+
+def build(
+    experiment: Experiment,
+    dataset: Dataset,
+    scale: str,
+    changed: list[str],
+    seeds: list[int],
+    results: dict[str, list[dict]],
+    poison: list[dict],
+    warnings: list[str],
+) -> dict:
+    """results: of each arm, one a seed. poison: what was poisoned, one a seed. changed: overrides in force."""
+    arms = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}
+    gated = verdict.gate(experiment, arms)
+    audits = {
+        arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]
+        for arm, of in results.items()
+    }
+    comparable = scale == "paper" and not changed
+    rows = verdict.compare(experiment, arms, comparable, gated, audits)
+    return {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "title": experiment.title,
+        "finding": verdict.finding(arms, gated, audits["standard"] + audits["pgd_at"]),
+        "scale": scale,
+        "changed": changed,
+        "paper_table": experiment.paper_table,
+        "dataset": {
+            "name": dataset.name,
+            "version": dataset.version,
+            "train": len(dataset.train.label),
+            "test": len(dataset.test.label),
+            "sha256": dataset.sha256,
+        },
+        "config": to_json(experiment),
+        "seeds": seeds,
+        "arms": arms,
+        "poison": poison,
+        "printed": _printed(rows, "printed"),
+        "verdict": _printed(rows, "verdict"),
+        "comparison": rows,
+        "reasons": verdict.reasons(experiment, arms, rows, scale, changed),
+        "attack_gate": gated,
+        "warnings": warnings + [line for of_arm in audits.values() for line in of_arm],
+        "environment": environment(),
+    }

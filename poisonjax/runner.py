@@ -1,0 +1,238 @@
+"""An experiment from data to report; reads like the method section of a paper."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from poisonjax import data, distributed, evaluation
+from poisonjax.checkpoint import Checkpoints
+from poisonjax.data import Dataset
+from poisonjax.experiment import Arm, Experiment
+from poisonjax.poisons import CleanLabel, Crafted, poisoned
+from poisonjax.reports import figures, record, table
+from poisonjax.reports.console import Bar, TrainingBar, say
+from poisonjax.training import Fitted, Madry, Standard, Training, TrainState, eval_logits, fit
+from poisonjax.training.step import row_keys
+from poisonjax.types import Array, Examples, take, to_unit
+from poisonjax.workdir import remembered, write_atomic
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of an experiment: what, on which data, where, and who may stop it.
+
+    changed: the overrides in force. paper_seconds: what the paper scale was estimated to take here, a seed.
+    save_every: seconds between checkpoints.
+    """
+
+    experiment: Experiment
+    dataset: Dataset
+    workdir: pathlib.Path
+    scale: str
+    changed: tuple[str, ...] = ()
+    seeds: int = 1
+    paper_seconds: float | None = None
+    save_every: float = 30.0
+    stop_requested: Callable[[], bool] = lambda: False
+
+
+class Poisoned(NamedTuple):
+    """The training data of the arms. rows: the `index` of those that the attacker changed. facts: for the record."""
+
+    train: Examples
+    rows: np.ndarray
+    facts: dict
+
+
+def load(experiment: Experiment, data_dir: str | None) -> Dataset:
+    """The rows of the data set that the experiment uses. ValueError if the two do not fit."""
+    whole = data.load(experiment.data.name, data_dir)
+    used = dataclasses.replace(whole, train=experiment.data.train(whole.train), test=experiment.data.test(whole.test))
+    experiment.check(used.classes, used.train.image.shape[1:], len(used.train.label))
+    experiment.poison.select(jnp.asarray(used.train.label), stream(0, "poison"))  # raises if rows are too few
+    return used
+
+
+def run(job: Run) -> dict:
+    """Poisons, trains and judges, seed by seed; writes figures, report.md and record.json; the record."""
+    warnings = job.experiment.warnings()
+    for line in warnings:
+        say(f"warning: {line}")
+    seeds = range(job.seeds)
+    attacks = [poison_data(job, seed) for seed in seeds]
+    results = {
+        arm.name: [train_and_judge(job, seed, arm, attack) for seed, attack in zip(seeds, attacks, strict=True)]
+        for arm in job.experiment.arms
+    }
+    made = record.build(
+        job.experiment,
+        job.dataset,
+        job.scale,
+        list(job.changed),
+        list(seeds),
+        results,
+        [attack.facts for attack in attacks],
+        warnings,
+    )
+    write(job, made, attacks[0])
+    return made
+
+
+def stream(seed: int, name: str) -> Array:
+    """The key of one source of randomness: poison, network, order of the data and evaluation share none."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def poison_data(job: Run, seed: int) -> Poisoned:
+    """What the attacker makes of the training data."""
+    poison, clean = job.experiment.poison, job.dataset.train
+    chosen = np.asarray(poison.select(jnp.asarray(clean.label), stream(seed, "poison")))
+    facts = {"rows": int(chosen.sum()), "of": len(chosen)}
+    apply = getattr(poison, "apply", None)
+    if isinstance(poison, CleanLabel):
+        apply, facts["proxy"] = craft(job, seed, take(clean, chosen))
+    train = jax.tree.map(np.asarray, poisoned(apply, clean, clean.index[chosen]))
+    return Poisoned(train, clean.index[chosen], facts)
+
+
+def craft(job: Run, seed: int, rows: Examples) -> tuple[Callable[[Examples], Examples], dict]:
+    """Hard versions of the rows against the attacker's own robust network, and how robust it is."""
+    poison, proxy = job.experiment.poison, job.experiment.proxy
+    store = _store(job, seed, "crafted")
+    found = store.latest(rows)
+    if found is None:
+        fitted = train(job, seed, "proxy", Madry(proxy.attack, proxy.warmup), proxy, job.dataset.train)
+        state = distributed.put(fitted.state)
+        with _bar(job, f"seed {seed} poison", len(rows.label)) as bar:
+            key = distributed.put(stream(seed, "craft"))
+            made = _crafter(job.experiment.model, poison)(
+                rows, job.experiment.evaluation.batch, state, key, advance=bar.advance
+            )
+        counts, _ = judge(job, seed, "proxy", state)
+        store.save(0, made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")})
+        found = (0, made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")})
+    _, made, facts = found
+    return Crafted(poison, Examples(*made)).apply, facts
+
+
+@functools.cache
+def _crafter(model, poison: CleanLabel) -> Callable:
+    def perturb(examples: Examples, state: TrainState, key: Array) -> Examples:
+        return poison.perturb(eval_logits(model, state), examples, row_keys(key, examples.index, 0))
+
+    return distributed.over_rows(perturb)
+
+
+def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
+    """One arm of one seed, as the record needs it; done once, then remembered."""
+
+    def result() -> dict:
+        settings = job.experiment.train
+        objective = Madry(settings.attack, settings.warmup) if arm.adversarial else Standard()
+        fitted = train(job, seed, arm.name, objective, settings, attack.train if arm.poisoned else job.dataset.train)
+        counts, audit = judge(job, seed, arm.name, distributed.put(fitted.state))
+        return {
+            "counts": {name: [count.hits.tolist(), count.of.tolist()] for name, count in counts.items()},
+            "audit": audit,
+            "history": fitted.history,
+            "images": fitted.images,
+            "seconds": fitted.seconds,
+        }
+
+    folder = _folder(job, seed, arm.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return remembered(folder / "result.json", result, warn=say)
+
+
+def train(job: Run, seed: int, name: str, objective, settings: Training, examples: Examples) -> Fitted:
+    """One network. Arms share the initial network and the order of the data, the proxy has its own."""
+    own = "proxy " if name == "proxy" else ""
+    keys = stream(seed, f"{own}network"), stream(seed, f"{own}order")
+    with TrainingBar(f"seed {seed} {name}", job.workdir / "tensorboard" / name / str(seed), job.stop_requested) as bar:
+        return fit(
+            job.experiment.model,
+            objective,
+            settings,
+            examples,
+            keys,
+            _store(job, seed, name),
+            bar,
+            lambda state: probe(job, seed, state),
+            job.save_every,
+        )
+
+
+def probe(job: Run, seed: int, state: TrainState) -> dict:
+    """Clean accuracy and attack success rate, for the curves."""
+    said = _predict(job, seed, state, None, lambda rows: None)
+    counts = evaluation.measure(*_wanted(job), said, job.dataset.classes)
+    return {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate")}
+
+
+def judge(job: Run, seed: int, name: str, state: TrainState) -> tuple[dict[str, evaluation.Count], list[str]]:
+    """Every metric of a network, and what is wrong with it."""
+    with _bar(job, f"seed {seed} {name} test", len(job.dataset.test.label)) as bar:
+        said = _predict(job, seed, state, job.experiment.evaluation.attack, bar.advance)
+    found = evaluation.audit(said)
+    for line in found:
+        say(f"warning: seed {seed} {name} {line}")
+    return evaluation.measure(*_wanted(job), said, job.dataset.classes), found
+
+
+def _predict(job: Run, seed: int, state: TrainState, attack, advance) -> evaluation.Predictions:
+    plan, key = job.experiment, distributed.put(stream(seed, "evaluation"))
+    return evaluation.predict(
+        plan.model, state, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance
+    )
+
+
+def _wanted(job: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the test images, and the class that the attacker wants for each."""
+    labels = job.dataset.test.label
+    return labels, np.asarray(job.experiment.poison.target_of(jnp.asarray(labels)))
+
+
+def _bar(job: Run, name: str, images: int) -> Bar:
+    bar = Bar(name, job.stop_requested)
+    bar.begin(images, 0)
+    return bar
+
+
+def _folder(job: Run, seed: int, name: str) -> pathlib.Path:
+    return job.workdir / f"seed{seed}" / name
+
+
+def _store(job: Run, seed: int, name: str) -> Checkpoints:
+    return Checkpoints(_folder(job, seed, name) / "checkpoints", warn=say, primary=distributed.primary())
+
+
+def write(job: Run, made: dict, attack: Poisoned) -> None:
+    """Figures, report.md and, last of all, record.json."""
+    names = figures.draw(made, *pictured(job, attack), job.workdir / "figures")
+    write_atomic(job.workdir / "report.md", table.markdown(made, [f"figures/{name}" for name in names]))
+    write_atomic(job.workdir / "record.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
+
+
+def pictured(job: Run, attack: Poisoned, rows: int = 4) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Some poisoned training images beside what they were, and test images with the trigger; a label a row."""
+    at = np.flatnonzero(np.isin(job.dataset.train.index, attack.rows))[:rows]
+    clean, changed = take(job.dataset.train, at), take(attack.train, at)
+    labels, wanted = _wanted(job)
+    shown = to_unit(jnp.asarray(job.dataset.test.image[np.flatnonzero(labels != wanted)[:rows]]))
+    before, after = to_unit(jnp.asarray(clean.image)), to_unit(jnp.asarray(changed.image))
+    columns = {
+        "training image": before,
+        "perturbation": after - before,
+        "poisoned": after,
+        "test image, triggered": job.experiment.poison.show(shown),
+    }
+    names = [f"{a} labelled {b}" for a, b in zip(clean.label, changed.label, strict=True)]
+    return {name: np.asarray(images) for name, images in columns.items()}, names

@@ -1,0 +1,355 @@
+"""Claims: what comes back is what was saved, bit for bit, or an earlier one, said in one line; never wrong arrays."""
+
+import contextlib
+import itertools
+import logging
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from poisonjax.checkpoint import CheckpointError, Checkpoints
+
+
+class Moments(NamedTuple):
+    count: jax.Array
+    mean: dict
+
+
+def state_of(step: int) -> dict:
+    """Another one for every step; the kernel is too large for tensorstore's own checksums to cover it."""
+    random_bits = np.random.default_rng(step)
+    kernel = random_bits.standard_normal((37, 13), np.float32)
+    kernel[0, :2] = np.frombuffer(b"\x01\x00\xc0\x7f\x00\x00\x00\x80", np.float32)  # NaN with a payload, -0.0
+    return {
+        "params": {"dense/0": {"kernel": kernel, "bias": jnp.arange(5, dtype=jnp.bfloat16) * step}},
+        "batch_stats": {},
+        "opt_state": (Moments(jnp.int32(step), {"w": random_bits.random(300)}), ()),
+        "seed": np.array([step, 2**32 - 1], np.uint32),
+        "frozen": np.array([True, False]),
+        "step": np.int64(step),
+        "empty": np.zeros((0, 3), np.float16),
+        "fortran": np.asfortranarray(random_bits.integers(0, 255, (3, 4), np.uint8)),
+    }
+
+
+def meta_of(step: int) -> dict:
+    return {"step": step, "loss": [0.1 * step, 1e-310, float("inf")], "history": {"accuracy": [1 / 3] * step}}
+
+
+def bits(tree) -> list:
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    return [structure, *((leaf.dtype, leaf.shape, leaf.tobytes()) for leaf in leaves)]
+
+
+def assert_is_step(found, step: int) -> None:
+    assert found is not None
+    assert found[0] == step
+    assert bits(found[1]) == bits(state_of(step))
+    assert found[2] == meta_of(step)
+
+
+def refuse(line: str) -> None:
+    pytest.fail(f"nothing was to be said: {line}")
+
+
+def saved(folder: Path, *steps: int, **options) -> Checkpoints:
+    checkpoints = Checkpoints(folder, **{"warn": refuse, **options})
+    for step in steps:
+        checkpoints.save(step, state_of(step), meta_of(step))
+    return checkpoints
+
+
+def test_state_and_meta_come_back_bit_for_bit_as_numpy_in_the_structure_of_like(tmp_path):
+    saved(tmp_path / "new" / "folder", 3)
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), state_of(0))
+    found = saved(tmp_path / "new" / "folder").latest(like)
+    assert_is_step(found, 3)
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(found[1]))
+
+
+def test_none_in_a_new_folder_and_nothing_written_by_asking(tmp_path):
+    assert saved(tmp_path / "absent").latest(state_of(0)) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_two_are_kept(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 9, 10)
+    assert sorted(os.listdir(tmp_path)) == ["10", "9"]
+    assert_is_step(checkpoints.latest(state_of(0)), 10)
+
+
+def test_saving_the_newest_step_again_changes_nothing_and_an_earlier_one_is_an_error(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    checkpoints.save(2, state_of(2), meta_of(2))
+    with pytest.raises(ValueError, match="step 1 is before 2, the newest"):
+        checkpoints.save(1, state_of(1), meta_of(1))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_keep_of_one_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="keep is 1: at least 2"):
+        Checkpoints(tmp_path, keep=1)
+
+
+def test_only_the_primary_process_writes(tmp_path):
+    other = saved(tmp_path / "run", 1, primary=False)
+    assert not (tmp_path / "run").exists()
+    saved(tmp_path / "run", 1)
+    assert_is_step(other.latest(state_of(0)), 1)
+
+
+def test_meta_that_json_cannot_hold_is_an_error_before_anything_is_written(tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        saved(tmp_path / "run").save(1, state_of(1), {"loss": jnp.float32(1)})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"step": np.int32(0)}, r"\['step'\] is int64\[\] there, int32\[\] here"),
+        ({"frozen": np.zeros(3, bool)}, r"\['frozen'\] is bool\[2\] there, bool\[3\] here"),
+        ({"ema": np.zeros(3)}, r"\['ema'\] is absent there, float64\[3\] here"),
+        ({"seed": {}}, r"\['seed'\] is uint32\[2\] there, absent here"),
+    ],
+)
+def test_whole_checkpoint_of_another_model_is_an_error_and_stays(tmp_path, change, said):
+    checkpoints = saved(tmp_path, 1)
+    with pytest.raises(ValueError, match=said):
+        checkpoints.latest({**state_of(0), **change})
+    assert_is_step(checkpoints.latest(state_of(0)), 1)
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :]
+
+
+def damages(folder: Path):
+    """(name, how to do it) for every file of a folder: a byte flipped at several places, cut, emptied, gone."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content, name = file.read_bytes(), str(file.relative_to(folder))
+        for at in {0, *(len(content) * part // 8 for part in range(1, 8)), len(content) - 1}:
+            yield name, file, flipped(content, at)
+        yield name, file, content[: len(content) // 2]
+        yield name, file, b""
+        yield name, file, None
+
+
+def test_damage_to_any_file_gives_the_same_arrays_or_the_one_before_and_one_line(tmp_path, caplog, capfd):
+    said, refused = [], set()
+    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+    shutil.copytree(tmp_path / "2", tmp_path / "whole")
+    for name, file, content in list(damages(tmp_path / "2")):
+        file.unlink() if content is None else file.write_bytes(content)
+        said.clear()
+        found = checkpoints.latest(state_of(0))
+        assert_is_step(found, 1 if said else 2)
+        if said:
+            (line,) = said
+            assert line.startswith(f"checkpoint {tmp_path / '2'} is damaged (") and "\n" not in line
+            assert line.endswith("the checkpoint of step 1 is used instead")
+            assert not (tmp_path / "2").exists()
+            refused.add(name)
+        shutil.rmtree(tmp_path / "2", ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", tmp_path / "2")
+    data = max(damages(tmp_path / "whole"), key=lambda damage: len(damage[2] or b""))[0]
+    assert {"record/metadata", "state/_METADATA", "state/manifest.ocdbt", data} <= refused
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_flip_that_orbax_does_not_notice_is_found_by_our_sha256(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 2**32, (64, 64), np.uint32)  # incompressible: stored as it is
+    said = []
+    checkpoints = Checkpoints(tmp_path, warn=said.append)
+    for step in (1, 2):
+        checkpoints.save(step, {"noise": noise + np.uint32(step)}, {})
+    file = max((path for path in (tmp_path / "2").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = file.read_bytes()
+    file.write_bytes(flipped(content, content.index((noise + np.uint32(2))[32].tobytes())))
+
+    from_orbax = ocp.StandardCheckpointer().restore(tmp_path / "2" / "state")
+    assert np.sum(from_orbax["['noise']"] != noise + np.uint32(2)) == 1  # wrong, and nothing was raised
+    step, state, _ = checkpoints.latest({"noise": noise})
+    assert step == 1
+    assert np.array_equal(state["noise"], noise + np.uint32(1))
+    assert said == [
+        f"checkpoint {tmp_path / '2'} is damaged (ValueError: the array ['noise'] differs from its sha256):"
+        " the checkpoint of step 1 is used instead"
+    ]
+
+
+def test_flip_in_meta_is_found_by_our_sha256(tmp_path):
+    said = []
+    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+    file = tmp_path / "2" / "record" / "metadata"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"[0.2,", b"[0.3,"))
+    assert file.read_bytes() != content
+    assert_is_step(checkpoints.latest(state_of(0)), 1)
+    assert "(ValueError: its content differs from its sha256)" in said[0]
+
+
+def test_damaged_checkpoint_is_put_aside_once_and_its_step_can_be_saved_again(tmp_path):
+    said = []
+    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+    for _ in range(2):  # the second time there is a '2.damaged' already
+        (tmp_path / "2" / "record" / "metadata").unlink()
+        assert_is_step(checkpoints.latest(state_of(0)), 1)
+        assert_is_step(checkpoints.latest(state_of(0)), 1)
+        assert sorted(os.listdir(tmp_path)) == ["1", "2.damaged"]
+        checkpoints.save(2, state_of(2), meta_of(2))
+    assert_is_step(checkpoints.latest(state_of(0)), 2)
+    assert len(said) == 2
+
+
+def test_a_reader_that_is_not_primary_moves_nothing(tmp_path):
+    said = []
+    saved(tmp_path, 1, 2)
+    (tmp_path / "2" / "record" / "metadata").unlink()
+    assert_is_step(saved(tmp_path, primary=False, warn=said.append).latest(state_of(0)), 1)
+    assert len(said) == 1
+    assert sorted(os.listdir(tmp_path)) == ["1", "2"]
+
+
+def test_none_when_no_checkpoint_is_whole_and_every_one_is_said(tmp_path):
+    said = []
+    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+    for step in "12":
+        shutil.rmtree(tmp_path / step / "state")
+    assert checkpoints.latest(state_of(0)) is None
+    assert [line.split(" is damaged ")[0] for line in said] == [f"checkpoint {tmp_path / step}" for step in "21"]
+    assert all(line.endswith("no earlier one is whole") for line in said)
+    saved(tmp_path, 1)
+    assert_is_step(checkpoints.latest(state_of(0)), 1)
+
+
+def test_what_a_killed_save_left_is_cleared_by_the_next(tmp_path):
+    saved(tmp_path, 1)
+    shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp")
+    assert_is_step(saved(tmp_path).latest(state_of(0)), 1)
+    saved(tmp_path, 3)
+    assert sorted(os.listdir(tmp_path)) == ["1", "3"]
+
+
+def keep_saving(folder: Path, first: int, report) -> None:
+    for step in itertools.count(first):
+        saved(folder, step)
+        report.send(step)
+
+
+def test_kill_9_at_any_moment_of_a_save_loses_nothing_that_was_saved(tmp_path):
+    """Ten times in the same folder, each going on from where the one before was killed."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["poisonjax.checkpoint"])  # the imports, once
+    moments, step = random.Random(0), 0
+    for _ in range(10):
+        reports, report = processes.Pipe(duplex=False)
+        process = processes.Process(target=keep_saving, args=(tmp_path, step + 1, report))
+        process.start()
+        report.close()
+        last = reports.recv()
+        time.sleep(moments.uniform(0, 0.3))
+        process.kill()
+        process.join()
+        with contextlib.suppress(EOFError):
+            while True:
+                last = reports.recv()
+        found = saved(tmp_path).latest(state_of(0))  # `refuse`: a kill is not damage
+        step = found[0]
+        assert step in (last, last + 1)
+        assert_is_step(found, step)
+    assert step > 10
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"mounting a small disk is not permitted here: {error}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path, left: int) -> Path:
+    """Writes one file that leaves so many bytes free."""
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - left)))
+    return ballast
+
+
+def test_full_disk_is_one_line_and_the_checkpoint_before_stays(small_disk, caplog, capfd):
+    checkpoints = saved(small_disk / "run", 1)
+    for left in (0, 2**16, 2**19):
+        ballast = fill(small_disk, left)
+        with pytest.raises(CheckpointError) as error:
+            checkpoints.save(2, state_of(2), meta_of(2))
+        assert str(error.value) == (
+            f"checkpoint of step 2 not written to {small_disk / 'run'}: No space left on device;"
+            " that of step 1 is still there"
+        )
+        assert os.listdir(small_disk / "run") == ["1"]
+        assert_is_step(checkpoints.latest(state_of(0)), 1)
+        ballast.unlink()
+    checkpoints.save(2, state_of(2), meta_of(2))
+    assert_is_step(checkpoints.latest(state_of(0)), 2)
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's late callbacks
+def test_disk_that_fills_up_while_orbax_writes_loses_nothing(small_disk, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "_find_room", lambda *_: None)
+    for left in range(0, 2**15, 2**12):
+        checkpoints = saved(small_disk / f"{left}", 1)
+        ballast = fill(small_disk, left)
+        with pytest.raises(CheckpointError, match=r"not written .*: No space left on device; that of step 1 is"):
+            checkpoints.save(2, state_of(2), meta_of(2))
+        assert_is_step(checkpoints.latest(state_of(0)), 1)
+        ballast.unlink()
+        checkpoints.save(2, state_of(2), meta_of(2))
+        assert_is_step(checkpoints.latest(state_of(0)), 2)
+
+
+def test_save_that_fails_after_its_commit_can_be_done_again(tmp_path, monkeypatch):
+    checkpoints, save = saved(tmp_path, 1), ocp.CheckpointManager.save
+
+    def late_failure(*args, **kwargs):
+        save(*args, **kwargs)
+        raise OSError("the old one could not be removed")
+
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="that of step 1 is still there"):
+        patch.setattr(ocp.CheckpointManager, "save", late_failure)
+        checkpoints.save(2, state_of(7), meta_of(7))
+    assert_is_step(checkpoints.latest(state_of(0)), 1)
+    checkpoints.save(2, state_of(2), meta_of(2))
+    assert_is_step(checkpoints.latest(state_of(0)), 2)
+
+
+def test_full_disk_on_the_first_save_says_that_there_is_none(small_disk):
+    fill(small_disk, 0)
+    with pytest.raises(CheckpointError, match=r"No space left on device; there is none before it$"):
+        saved(small_disk / "run", 1)
+
+
+def test_only_the_log_of_orbax_is_silenced(tmp_path, caplog):
+    saved(tmp_path, 1)
+    logging.getLogger("absl").error("of somebody else")
+    assert [record.message for record in caplog.records] == ["of somebody else"]

@@ -1,0 +1,131 @@
+"""Metrics: each over exactly the images that its definition names, none dropped or counted twice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from poisonjax import distributed, evaluation
+from poisonjax.attacks import PGD, Linf
+from poisonjax.evaluation import Predictions, audit, measure
+from poisonjax.poisons import BadNets, CleanLabel
+from poisonjax.reports.statistics import summary, wilson
+from poisonjax.training import TrainState
+from poisonjax.types import Examples
+
+LABELS = np.array([0, 0, 1, 1, 2, 2, 2, 1])
+CLEAN = np.array([0, 1, 1, 2, 2, 2, 1, 1])
+TRIGGERED = np.array([2, 0, 2, 2, 2, 2, 0, 1])
+ADVERSARIAL = np.array([0, 1, 0, 2, 2, 0, 1, 0])
+SAID = Predictions(CLEAN, TRIGGERED, ADVERSARIAL, np.ones(8, bool))
+
+# By hand. All-to-one towards class 2: five victims, rows 0 1 2 3 7. All-to-all: everyone is a victim.
+EXPECTED = {
+    "all_to_one": {
+        "clean_accuracy": (5, 8),
+        "triggered_accuracy": (2, 5),  # rows 1 and 7
+        "attack_success_rate": (3, 5),  # rows 0 2 3
+        "attack_success_rate_madry": (2, 4),  # row 3 was class 2 already
+        "art_effectiveness": (5, 8),
+        "robust_accuracy": (2, 8),
+    },
+    "all_to_all": {
+        "clean_accuracy": (5, 8),
+        "triggered_accuracy": (4, 8),  # rows 1 4 5 7
+        "attack_success_rate": (3, 8),  # wanted 1 1 2 2 0 0 0 2: rows 2 3 6
+        "attack_success_rate_madry": (2, 6),  # rows 1 and 3 were so already
+        "art_effectiveness": (3, 8),
+        "robust_accuracy": (2, 8),
+    },
+}
+WANTED = {"all_to_one": np.full(8, 2), "all_to_all": (LABELS + 1) % 3}
+
+
+@pytest.mark.parametrize("goal", EXPECTED)
+def test_every_metric_by_hand(goal):
+    counts = measure(LABELS, WANTED[goal], SAID, 3)
+    assert {name: (count.numerator, count.denominator) for name, count in counts.items()} == EXPECTED[goal]
+
+
+def test_by_class_sums_to_the_whole():
+    counts = measure(LABELS, WANTED["all_to_one"], SAID, 3)
+    np.testing.assert_array_equal(counts["clean_accuracy"].of, [2, 3, 3])
+    np.testing.assert_array_equal(counts["attack_success_rate"].of, [2, 3, 0])  # none of the wanted class
+    np.testing.assert_array_equal(counts["attack_success_rate"].hits, [1, 2, 0])
+
+
+@pytest.mark.parametrize(("poison", "rows"), [(CleanLabel(target=9), 9), (BadNets(target=0), 9), (BadNets(), 10)])
+def test_victims_are_those_that_the_attacker_wants_elsewhere(poison, rows):
+    labels = np.arange(10)
+    wanted = np.asarray(poison.target_of(jnp.asarray(labels)))
+    assert (wanted != labels).sum() == rows
+
+
+class Brightness(nn.Module):
+    """Class k for images whose mean lies in the k-th third: what it must say is known."""
+
+    classes: int = 3
+
+    @nn.compact
+    def __call__(self, x, train=False, keys=None):
+        mean = x.mean((1, 2, 3))[:, None] + self.param("zero", nn.initializers.zeros, (1,))
+        logits = -jnp.abs(mean - jnp.array([0.17, 0.5, 0.83]))
+        return logits, mean
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 20, 50])
+def test_no_image_is_dropped_or_counted_twice_whatever_the_batch(batch):
+    image = np.linspace(0, 255, 20).astype(np.uint8)[:, None, None, None] * np.ones((1, 6, 6, 1), np.uint8)
+    examples = Examples(image, np.zeros(20, np.int32), np.arange(20, dtype=np.int32))
+    model, poison = Brightness(), BadNets(target=2, classes=3)
+    state = TrainState(jnp.int32(0), model.init(jax.random.key(0), image[:1] / 255.0)["params"], {}, ())
+    heard = []
+    said = evaluation.predict(
+        model,
+        distributed.put(state),
+        examples,
+        poison,
+        PGD(Linf(0.2), 0.2, 1, random_start=False),
+        distributed.put(jax.random.key(0)),
+        batch,
+        heard.append,
+    )
+    levels = image[:, 0, 0, 0] / 255
+    np.testing.assert_array_equal(said.clean, np.abs(levels[:, None] - [0.17, 0.5, 0.83]).argmin(1))
+    assert sum(heard) == 20 and len(said.triggered) == len(said.adversarial) == len(said.finite) == 20
+    assert (said.triggered >= said.clean).all() and (said.triggered > said.clean).any()
+
+
+def test_collapse_and_numbers_that_are_none_are_said():
+    fine = Predictions(CLEAN, TRIGGERED, ADVERSARIAL, np.ones(8, bool))
+    collapsed = fine._replace(clean=np.full(8, 1))
+    broken = fine._replace(finite=np.arange(8) > 1)
+    assert audit(fine) == []
+    assert audit(collapsed) == ["collapsed: every clean test image is predicted as class 1"]
+    assert "2 of 8 test images hold NaN" in audit(broken)[0]
+
+
+def test_wilson_interval_against_published_values():
+    # Newcombe 1998, Statistics in Medicine 17, table I, method 3
+    assert wilson(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)
+    assert wilson(0, 20) == pytest.approx([0.0, 0.1611], abs=5e-5)
+    assert wilson(0, 0) is None
+
+
+def test_summary_over_seeds():
+    counts = [measure(LABELS, WANTED["all_to_one"], SAID, 3)["clean_accuracy"]] * 2
+    other = measure(LABELS, WANTED["all_to_one"], SAID._replace(clean=LABELS), 3)["clean_accuracy"]
+    made = summary([*counts, other])
+    assert made["mean"] == pytest.approx((5 / 8 + 5 / 8 + 1) / 3)
+    assert made["std"] == pytest.approx(np.std([5 / 8, 5 / 8, 1], ddof=1))
+    assert made["numerator"] == [5, 5, 8] and made["denominator"] == [8, 8, 8]
+    assert made["ci95"][0] < made["mean"] < made["ci95"][1] <= 1
+    one = summary(counts[:1])
+    assert one["std"] is None and one["ci95"] == wilson(5, 8)
+
+
+def test_a_metric_about_nothing_is_none_not_a_number():
+    said = SAID._replace(clean=np.full(8, 2))
+    made = summary([measure(LABELS, np.full(8, 2), said, 3)["attack_success_rate_madry"]])
+    assert made["mean"] is None and made["ci95"] is None and made["denominator"] == [0]
