@@ -76,9 +76,9 @@ def prepared(stack: contextlib.ExitStack):
 
     scale = chosen_scale(FLAGS.scale)
     experiment = configured(FLAGS.experiment, scale, FLAGS.set)
+    dataset = runner.load(experiment, FLAGS.data_dir)
     workdir = stack.enter_context(locked(FLAGS.workdir or f"runs/{experiment.name}/{scale}"))
     claim(workdir, {"scale": scale, **to_json(experiment)})
-    dataset = runner.load(experiment, FLAGS.data_dir)
     seconds = announce(module(FLAGS.experiment).experiment("paper"), scale)
     interrupt = stack.enter_context(Interrupt())
     return runner.Run(

@@ -72,7 +72,7 @@ def test_all_to_all_is_none():
         ("train.batch=0", "batch must be above 0"),
         ("train.epochs=none", "train.epochs must be a whole number, got 'none'"),
         ("train.warmup=2", "warmup is a share"),
-        ("poison.classes=7", "poison.classes is 7, but model.classes is 10"),
+        ("poison.classes=12", "poison.classes is 12, but model.classes is 10"),
         ("proxy=none", "needs proxy"),
         ("arms.trades.poisoned=true", "arms has no 'trades'; it has standard, pgd_at, pgd_at_clean_data"),
         ("evaluation.gate=50", "gate is a fraction"),

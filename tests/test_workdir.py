@@ -71,19 +71,15 @@ def _descriptors(path: Path) -> list[int]:
 
 def test_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WorkdirError, match="file cannot be used: File exists") as error, locked(tmp_path / "file"):
+    with (
+        pytest.raises(WorkdirError, match="file cannot be used: File exists") as error,
+        locked(tmp_path / "file"),
+    ):
         pass
     one_line(error)
 
 
 CONFIG = {
-    "poison": {"rate": 0.1, "target": 9},
-    "seeds": (0, 1),
-    "lr": float("nan"),
-    "attack": None,
-    "x": {},
-    "arms": [{"name": "plain", "adversarial": False}],
-}
     "poison": {"rate": 0.1, "target": 9},
     "seeds": (0, 1),
     "lr": float("nan"),
@@ -106,9 +102,15 @@ def test_same_config_claims_again(tmp_path):
     ("changed", "said"),
     [
         ({"poison": {"rate": 0.2, "target": 9}}, "poison.rate is 0.1 there, 0.2 here:"),
-        ({"attack": {"eps": 0.3}}, "attack.eps is absent there, 0.3 here; attack is null there, absent here:"),
+        (
+            {"attack": {"eps": 0.3}},
+            "attack.eps is absent there, 0.3 here; attack is null there, absent here:",
+        ),
         ({"x": True}, "x is {} there, true here:"),
-        ({"poison": {}, "seeds": [], "lr": 1}, "seeds is [0, 1] there, [] here; lr is NaN there, 1 here and 2 more:"),
+        (
+            {"poison": {}, "seeds": [], "lr": 1},
+            "seeds is [0, 1] there, [] here; lr is NaN there, 1 here and 2 more:",
+        ),
     ],
 )
 def test_other_config_is_refused_with_both_values(tmp_path, changed, said):
@@ -227,7 +229,10 @@ def test_remembered_forgets_what_failed(tmp_path):
 
 
 def test_seal_does_not_depend_on_the_order_of_keys():
-    assert unseal({"content": {"b": 1, "a": 2}, "sha256": seal({"a": 2, "b": 1})["sha256"]}) == {"a": 2, "b": 1}
+    assert unseal({"content": {"b": 1, "a": 2}, "sha256": seal({"a": 2, "b": 1})["sha256"]}) == {
+        "a": 2,
+        "b": 1,
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
