@@ -55,17 +55,16 @@ def chosen_scale(flag: str) -> str:
     return "small" if jax.default_backend() == "cpu" else "paper"
 
 
-def announce(paper, scale: str) -> float:
-    """Says the scale and how long the paper's would take here; that, in seconds a seed."""
+def announce(paper, scale: str) -> None:
+    """Says the scale and how long the paper's would take here."""
     import jax
 
     from poisonjax import estimate
     from poisonjax.reports.console import say
 
-    seconds = estimate.seconds_for(paper)
+    length = estimate.spell(estimate.seconds_for(paper))
     why = f"auto, on {jax.default_backend()}" if FLAGS.scale == "auto" else "as asked"
-    say(f"{paper.name}: {scale} scale ({why}); the paper scale would take about {estimate.spell(seconds)} a seed here")
-    return seconds
+    say(f"{paper.name}: {scale} scale ({why}); the paper scale would take about {length} a seed here")
 
 
 def prepared(stack: contextlib.ExitStack):
@@ -79,7 +78,7 @@ def prepared(stack: contextlib.ExitStack):
     dataset = runner.load(experiment, FLAGS.data_dir)
     workdir = stack.enter_context(locked(FLAGS.workdir or f"runs/{experiment.name}/{scale}"))
     claim(workdir, {"scale": scale, **to_json(experiment)})
-    seconds = announce(module(FLAGS.experiment).experiment("paper"), scale)
+    announce(module(FLAGS.experiment).experiment("paper"), scale)
     interrupt = stack.enter_context(Interrupt())
     return runner.Run(
         experiment=experiment,
@@ -88,7 +87,6 @@ def prepared(stack: contextlib.ExitStack):
         scale=scale,
         changed=tuple(FLAGS.set),
         seeds=FLAGS.seeds,
-        paper_seconds=seconds,
         save_every=FLAGS.save_every,
         stop_requested=lambda: interrupt.requested is not None,
     )

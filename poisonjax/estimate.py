@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.data import facts
+from poisonjax.data import sources
 from poisonjax.experiment import Experiment
 from poisonjax.training import Training, eval_logits, initial_state
 
@@ -45,8 +45,8 @@ def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> floa
 
 def seconds_for(experiment: Experiment) -> float:
     """One seed of the experiment on the whole of its data set, here."""
-    shape, train_rows, test_rows = facts(experiment.data.name)
-    return image_gradients(experiment, train_rows, test_rows) * seconds_per_gradient(experiment, shape)
+    source = sources.find(experiment.data.name)
+    return image_gradients(experiment, *source.rows) * seconds_per_gradient(experiment, source.shape)
 
 
 def spell(seconds: float) -> str:

@@ -1,11 +1,12 @@
 """An experiment from data to report; reads like the method section of a paper."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from poisonjax.experiment import Arm, Experiment
 from poisonjax.poisons import CleanLabel, Crafted, poisoned
 from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import Bar, TrainingBar, say
-from poisonjax.training import Fitted, Madry, Standard, Training, TrainState, eval_logits, fit
+from poisonjax.training import Fitted, Interrupted, Madry, Standard, Training, TrainState, eval_logits, fit
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Examples, take, to_unit
 from poisonjax.workdir import remembered, write_atomic
@@ -29,8 +30,7 @@ from poisonjax.workdir import remembered, write_atomic
 class Run:
     """One run of an experiment: what, on which data, where, and who may stop it.
 
-    changed: the overrides in force. paper_seconds: what the paper scale was estimated to take here, a seed.
-    save_every: seconds between checkpoints.
+    changed: the overrides in force. save_every: seconds between checkpoints.
     """
 
     experiment: Experiment
@@ -39,7 +39,6 @@ class Run:
     scale: str
     changed: tuple[str, ...] = ()
     seeds: int = 1
-    paper_seconds: float | None = None
     save_every: float = 30.0
     stop_requested: Callable[[], bool] = lambda: False
 
@@ -104,23 +103,26 @@ def poison_data(job: Run, seed: int) -> Poisoned:
 
 
 def craft(job: Run, seed: int, rows: Examples) -> tuple[Callable[[Examples], Examples], dict]:
-    """Hard versions of the rows against the attacker's own robust network, and how robust it is."""
-    poison, proxy = job.experiment.poison, job.experiment.proxy
+    """Hard versions of the rows against the attacker's own robust network, and how robust it is; done once."""
     store = _store(job, seed, "crafted")
     found = store.latest(rows)
     if found is None:
-        fitted = train(job, seed, "proxy", Madry(proxy.attack, proxy.warmup), proxy, job.dataset.train)
-        state = distributed.put(fitted.state)
-        with _bar(job, f"seed {seed} poison", len(rows.label)) as bar:
-            key = distributed.put(stream(seed, "craft"))
-            made = _crafter(job.experiment.model, poison)(
-                rows, job.experiment.evaluation.batch, state, key, advance=bar.advance
-            )
-        counts, _ = judge(job, seed, "proxy", state)
-        store.save(0, made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")})
-        found = (0, made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")})
-    _, made, facts = found
-    return Crafted(poison, Examples(*made)).apply, facts
+        made, facts = _attack_own_network(job, seed, rows)
+        store.save(0, made, facts)
+    else:
+        _, made, facts = found
+    return Crafted(job.experiment.poison, made).apply, facts
+
+
+def _attack_own_network(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
+    plan = job.experiment
+    objective = Madry(plan.proxy.attack, plan.proxy.warmup)
+    state = distributed.put(train(job, seed, "proxy", objective, plan.proxy, job.dataset.train).state)
+    with _progress(job, f"seed {seed} poison", len(rows.label)) as advance:
+        key = distributed.put(stream(seed, "craft"))
+        made = _crafter(plan.model, plan.poison)(rows, plan.evaluation.batch, state, key, advance=advance)
+    counts, _ = judge(job, seed, "proxy", state)
+    return made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
 
 
 @functools.cache
@@ -179,8 +181,8 @@ def probe(job: Run, seed: int, state: TrainState) -> dict:
 
 def judge(job: Run, seed: int, name: str, state: TrainState) -> tuple[dict[str, evaluation.Count], list[str]]:
     """Every metric of a network, and what is wrong with it."""
-    with _bar(job, f"seed {seed} {name} test", len(job.dataset.test.label)) as bar:
-        said = _predict(job, seed, state, job.experiment.evaluation.attack, bar.advance)
+    with _progress(job, f"seed {seed} {name} test", len(job.dataset.test.label)) as advance:
+        said = _predict(job, seed, state, job.experiment.evaluation.attack, advance)
     found = evaluation.audit(said)
     for line in found:
         say(f"warning: seed {seed} {name} {line}")
@@ -200,10 +202,18 @@ def _wanted(job: Run) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.asarray(job.experiment.poison.target_of(jnp.asarray(labels)))
 
 
-def _bar(job: Run, name: str, images: int) -> Bar:
-    bar = Bar(name, job.stop_requested)
-    bar.begin(images, 0)
-    return bar
+@contextlib.contextmanager
+def _progress(job: Run, name: str, images: int) -> Iterator[Callable[[int], None]]:
+    """A bar for what is not saved half-way; to be told of images done, raises Interrupted on request."""
+    with Bar(name) as bar:
+        bar.begin(images, 0)
+
+        def advance(rows: int) -> None:
+            bar.advance(rows)
+            if job.stop_requested():
+                raise Interrupted(f"stopped within {name}, which starts again")
+
+        yield advance
 
 
 def _folder(job: Run, seed: int, name: str) -> pathlib.Path:

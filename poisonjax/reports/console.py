@@ -16,8 +16,8 @@ def say(line: str) -> None:
 class Bar:
     """A progress bar in images, shown on a terminal only."""
 
-    def __init__(self, name: str, stop_requested: Callable[[], bool] = lambda: False):
-        self._name, self.stop_requested = name, stop_requested
+    def __init__(self, name: str):
+        self._name = name
         self._bar: tqdm | None = None
 
     def begin(self, images: int, done: int) -> None:
@@ -44,7 +44,8 @@ class TrainingBar(Bar):
     """A progress bar that also writes the numbers of each epoch as TensorBoard scalars into a folder."""
 
     def __init__(self, name: str, folder: pathlib.Path, stop_requested: Callable[[], bool]):
-        super().__init__(name, stop_requested)
+        super().__init__(name)
+        self.stop_requested = stop_requested
         self._writer = SummaryWriter(str(folder))
 
     def epoch(self, row: dict) -> None:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from poisonjax.reports.table import LABELS
 
 DPI = 150
+STYLES = (".-", "s-", "^--")  # lines that coincide can be told apart
 
 
 def _save(figure: Figure, path: pathlib.Path) -> None:
@@ -53,7 +54,7 @@ def curves(record: dict) -> Figure:
         for colour, (arm, metrics) in enumerate(record["arms"].items()):
             for seed, history in enumerate(metrics["history"]):
                 xs, ys = ([row[field] for row in history] for field in ("epoch", name))
-                axis.plot(xs, ys, f"C{colour}.-", lw=1, ms=3, label=arm if seed == 0 else None)
+                axis.plot(xs, ys, f"C{colour}{STYLES[colour % 3]}", lw=1, ms=3, label=arm if seed == 0 else None)
         axis.set_title(heading, fontsize=10)
         axis.set_xlabel("epoch")
         if name != "train_loss":
@@ -82,7 +83,8 @@ def bars(record: dict) -> Figure:
     axis.plot([], [], "k", lw=2, label="printed in the report")
     axis.set_xticks(range(len(LABELS)), [label.replace(" (", "\n(") for label in LABELS.values()], fontsize=8)
     axis.set_ylim(0, 1.05)
-    axis.set_title(f"{record['experiment']}, {record['scale']} scale, {len(record['seeds'])} seed(s)")
+    seeds = "1 seed" if len(record["seeds"]) == 1 else f"{len(record['seeds'])} seeds"
+    axis.set_title(f"{record['experiment']}, {record['scale']} scale, {seeds}")
     axis.legend(fontsize=8)
     return figure
 

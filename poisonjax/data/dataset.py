@@ -1,0 +1,87 @@
+"""A whole data set in memory, with the digest of its content."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from poisonjax.data import cache, prepare
+from poisonjax.data.sources import DataError, find
+from poisonjax.data.stream import SPLITS, batches
+from poisonjax.types import Examples
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A tfds data set in memory: read-only numpy arrays, rows in the order of the tfds split.
+
+    version: of the tfds data set.
+    train, test: image [n h w c] uint8, label [n] int32 below `classes`, index [n] int32 = 0 .. n-1.
+    sha256: hex digest of train image, train label, test image, test label, in this order, in C order.
+    """
+
+    name: str
+    version: str
+    classes: int
+    train: Examples
+    test: Examples
+    sha256: str
+
+
+def load(name: str, data_dir: str | None = None) -> Dataset:
+    """The data set `mnist`, `cifar10` or `mnist_5k` under `data_dir` (None: tfds's own default).
+
+    Prepared first where it is not there yet: mnist_5k without a network, the others through tfds's download
+    manager. Decoded once, and then read from a cache beside the record files. DataError, with the command to
+    run, where that fails, and where the content is not the genuine one.
+    """
+    builder, expected = prepare.prepared(name, data_dir), find(name).sha256
+    arrays = _arrays(builder, expected)
+    train, test = (Examples(*arrays[at : at + 2], np.arange(len(arrays[at]), dtype=np.int32)) for at in (0, 2))
+    return Dataset(name, str(builder.version), builder.info.features["label"].num_classes, train, test, expected)
+
+
+def _arrays(builder, expected: str) -> list[np.ndarray]:
+    """Train image, train label, test image, test label, whose digest is the expected one."""
+    path = Path(f"{builder.data_dir}.decoded")
+    mark = cache.stamp(prepare.record_files(builder))
+    arrays = cache.read(path, mark, _specs(builder))
+    if arrays is not None and cache.digest(arrays) == expected:
+        return arrays
+    arrays = _decode(builder)
+    if cache.digest(arrays) != expected:
+        raise DataError(f"{builder.data_dir}: not the genuine {builder.name}: delete it and prepare again")
+    _store(Path(builder.data_dir_root), path, mark, arrays)
+    return arrays
+
+
+def _specs(builder) -> list[cache.Spec]:
+    image, splits = builder.info.features["image"].shape, builder.info.splits
+    rows = (splits[split].num_examples for split in SPLITS)
+    return [spec for n in rows for spec in (((n, *image), np.uint8), ((n,), np.int32))]
+
+
+def _decode(builder) -> list[np.ndarray]:
+    arrays = [array for split in SPLITS for array in _concatenated(builder, split)]
+    for array in arrays:
+        array.flags.writeable = False  # as those that come from the cache are
+    return arrays
+
+
+def _concatenated(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
+    total = -(-builder.info.splits[split].num_examples // _BATCH)
+    label = f"decoding {builder.name} {split}"
+    parts = list(tqdm(batches(builder, split, _BATCH), label, total, leave=False, unit="batch", disable=None))
+    return np.concatenate([part.image for part in parts]), np.concatenate([part.label for part in parts])
+
+
+def _store(root: Path, path: Path, mark: bytes, arrays: list[np.ndarray]) -> None:
+    try:
+        with prepare.locked(root):
+            cache.write(path, mark, arrays)
+    except OSError as error:
+        logging.getLogger(__name__).warning("%s: not written (%s): the next run decodes again", path, error)

@@ -1,0 +1,67 @@
+"""Which rows of a split are used: pure, in split order, `index` kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from poisonjax.types import Examples, take
+
+
+@dataclass(frozen=True)
+class All:
+    """Every row."""
+
+    def __call__(self, examples: Examples) -> Examples:
+        return examples
+
+
+@dataclass(frozen=True)
+class Stratified:
+    """The first rows/k rows of each of the k classes; ValueError if k does not divide rows or a class is short."""
+
+    rows: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "rows")
+
+    def __call__(self, examples: Examples) -> Examples:
+        classes = np.unique(examples.label).tolist()
+        if not classes or self.rows % len(classes):
+            raise ValueError(f"Stratified: rows={self.rows} is not a multiple of the {len(classes)} classes")
+        return _first(examples, dict.fromkeys(classes, self.rows // len(classes)), self)
+
+
+@dataclass(frozen=True)
+class Unbalanced:
+    """The first `majority` rows of each class, but only `minority` of one: the report's "unbalanced MNIST"."""
+
+    minority: int = 500
+    majority: int = 5000
+    minority_class: int = 0
+
+    def __post_init__(self) -> None:
+        _positive(self, "minority", "majority")
+
+    def __call__(self, examples: Examples) -> Examples:
+        classes = np.unique(examples.label).tolist()
+        if self.minority_class not in classes:
+            raise ValueError(f"Unbalanced: minority_class={self.minority_class} is none of the classes {classes}")
+        counts = dict.fromkeys(classes, self.majority) | {self.minority_class: self.minority}
+        return _first(examples, counts, self)
+
+
+def _positive(subset, *fields: str) -> None:
+    for field in fields:
+        value = getattr(subset, field)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{type(subset).__name__}: {field}={value!r}: allowed is a whole number from 1")
+
+
+def _first(examples: Examples, counts: Mapping[int, int], subset) -> Examples:
+    """The first counts[c] rows of each class c, in split order."""
+    rows = {label: np.flatnonzero(examples.label == label)[:count] for label, count in counts.items()}
+    for label, count in counts.items():
+        if len(rows[label]) < count:
+            raise ValueError(f"{subset}: needs {count} rows of class {label}, there are {len(rows[label])}")
+    return take(examples, np.sort(np.concatenate(list(rows.values()))))

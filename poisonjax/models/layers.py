@@ -1,0 +1,178 @@
+"""Layers whose gradients are as fast inside a loop on a CPU as outside one."""
+
+import zlib
+from collections.abc import Sequence
+from functools import partial, reduce
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from poisonjax.types import Array
+
+Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added (above, below), (left, right)
+_FEW_CHANNELS = 4
+
+
+def conv(x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: str | Sequence = "SAME") -> Array:
+    """x [b h w c] and kernel [i j c f] of one dtype -> [b h' w' f], as lax.conv_general_dilated has it.
+
+    padding: 'SAME', 'VALID' or ((above, below), (left, right)). On GPU and TPU it is lax.conv_general_dilated. XLA
+    makes the gradients of that slow on a CPU inside while, scan and fori_loop, where they leave the layout that it
+    is fast in (github.com/jax-ml/jax/issues/12868), so there they are written out. Reverse mode only, of any order.
+    """
+    strides = (stride, stride) if isinstance(stride, int) else tuple(stride)
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    return _conv(x, kernel, strides, tuple((low, high) for low, high in padding))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads) -> Array:
+    return _by_platform(_cpu_conv, _lax_conv, x, kernel, strides=strides, pads=pads)
+
+
+def _forward(x, kernel, strides, pads):
+    return _conv(x, kernel, strides, pads), (x, kernel)
+
+
+def _backward(strides, pads, saved, g):
+    return _by_platform(_cpu_gradients, _lax_gradients, *saved, g, strides=strides, pads=pads)
+
+
+_conv.defvjp(_forward, _backward)
+
+
+def _by_platform(cpu, default, *arrays, **keywords):
+    """The one place that chooses: by the platform that the program is lowered for, not by this machine's."""
+    return lax.platform_dependent(*arrays, cpu=partial(cpu, **keywords), default=partial(default, **keywords))
+
+
+def _lax_conv(x, kernel, strides, pads):
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _lax_gradients(x, kernel, g, strides, pads):
+    return jax.vjp(partial(_lax_conv, strides=strides, pads=pads), x, kernel)[1](g)
+
+
+def _cpu_conv(x, kernel, strides, pads):
+    if _as_product(x, kernel, strides):
+        return _patches_conv(x, kernel, strides, pads)
+    if pads == ((0, 0), (0, 0)):
+        # Without padding XLA of jax 0.10 first copies all patches to fresh memory; a row that is cut off is cheaper.
+        return _lax_conv(x, kernel, strides, ((0, 1), (0, 0)))[:, :-1]
+    return _lax_conv(x, kernel, strides, pads)
+
+
+def _cpu_gradients(x, kernel, g, strides, pads):
+    to_x, to_kernel = jax.vjp(partial(_patches_conv, strides=strides, pads=pads), x, kernel)[1](g)
+    if not _as_product(x, kernel, strides):
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape, pads, strict=False))
+        to_x = _conv(g, turned, (1, 1), rest)
+    return to_x, to_kernel
+
+
+def _as_product(x, kernel, strides) -> bool:
+    """Whether a product of matrices is the faster way, both to the output and back to x."""
+    return strides != (1, 1) or x.shape[-1] <= _FEW_CHANNELS or kernel.shape[:2] == (1, 1)
+
+
+def _patches_conv(x, kernel, strides, pads):
+    """The patches of x side by side, as one matrix, times the kernel: slices and a product, which loops leave fast."""
+    (rows, columns, _, features), (down, right) = kernel.shape, strides
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
+    height, width = (x.shape[1] - rows) // down + 1, (x.shape[2] - columns) // right + 1
+    last = (down * (height - 1) + 1, right * (width - 1) + 1)
+    shifted = [x[:, i : i + last[0] : down, j : j + last[1] : right] for i in range(rows) for j in range(columns)]
+    return jnp.concatenate(shifted, -1) @ kernel.reshape(-1, features)
+
+
+def max_pool2(x: Array) -> Array:
+    """x [b h w c] -> [b h//2 w//2 c], the maximum of each 2x2 block; an odd last row or column is dropped.
+
+    Pixels that tie for the maximum share its gradient equally (nn.max_pool gives all of it to the first).
+    """
+    return _max_pool2(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
+
+
+@jax.custom_vjp
+def _max_pool2(x):
+    return _by_platform(_max_of_slices, _max_of_blocks, x)
+
+
+def _pool_forward(x):
+    out = _max_pool2(x)
+    return out, (x, out)
+
+
+def _pool_backward(saved, g):
+    return (_by_platform(_share_among_slices, _share_among_blocks, *saved, g),)
+
+
+_max_pool2.defvjp(_pool_forward, _pool_backward)
+
+
+def _slices(x):
+    return [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+
+
+def _max_of_slices(x):
+    return reduce(jnp.maximum, _slices(x))
+
+
+def _max_of_blocks(x):
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
+
+
+def _share_among_slices(x, out, g):
+    winners = sum((pixel == out).astype(g.dtype) for pixel in _slices(x))
+    return jnp.where(x == _enlarge(out), _enlarge(g / winners), 0)
+
+
+def _share_among_blocks(x, out, g):
+    return jax.vjp(_max_of_blocks, x)[1](g)[0]
+
+
+def _enlarge(x):
+    return x.repeat(2, 1).repeat(2, 2)
+
+
+class Conv(nn.Module):
+    """nn.Conv for images [b h w c], with its parameters and initialisers, computed by `conv`."""
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    strides: int | tuple[int, int] = 1
+    padding: str | Sequence = "SAME"
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        y = conv(x, self.param("kernel", nn.initializers.lecun_normal(), shape), self.strides, self.padding)
+        return y + self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else y
+
+
+class Dropout(nn.Module):
+    """Sets a fraction `rate` of the numbers of each row to 0 and scales up the rest. ValueError unless 0 <= rate < 1.
+
+    The noise of a row depends on its key and on this layer's place in the network alone: not on the other rows, nor
+    on how rows are spread over devices.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, keys: Array | None) -> Array:
+        """x [b ...], keys [b], one a row, or None for evaluation: x as it is."""
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"a dropout rate must lie in [0, 1), got {self.rate}")
+        if keys is None:
+            return x
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, zlib.crc32("/".join(self.path).encode()))
+        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(kept, x / (1 - self.rate), 0)

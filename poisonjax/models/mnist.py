@@ -1,0 +1,75 @@
+"""Convolutional networks for images of 28 x 28 in [0, 1], none of which has a published normalisation.
+
+All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]): features are the activations before the
+last layer; keys [b], one a row, are for the noise of training. Initialisers are flax's.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+from jax.nn import relu
+
+from poisonjax.models.layers import Conv, Dropout, max_pool2
+from poisonjax.types import Array
+
+Outputs = tuple[Array, Array]
+
+
+class _Sized(nn.Module):
+    """Every field is a size, or a tuple of them. ValueError for one below 1."""
+
+    def __post_init__(self):
+        sizes = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
+        for name in sizes.keys() - {"parent", "name"}:
+            if min(sizes[name] if isinstance(sizes[name], tuple) else (sizes[name],), default=0) < 1:
+                raise ValueError(f"{name} must be at least 1, got {sizes[name]}")
+        super().__post_init__()
+
+
+class ReportCNN(_Sized):
+    """The report's CNN, of Keras' mnist_cnn example; the report has a width of 128, 512 and 1024 (its figure 6)."""
+
+    width: int = 128
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        """ValueError when training without keys for the dropout."""
+        if train and keys is None:
+            raise ValueError("ReportCNN has dropout: training needs keys, one a row")
+        keys = keys if train else None
+        x = relu(Conv(32, (3, 3), padding="VALID")(x))
+        x = relu(Conv(64, (3, 3), padding="VALID")(x))
+        x = Dropout(0.25)(max_pool2(x), keys)
+        features = relu(nn.Dense(self.width)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes)(Dropout(0.5)(features, keys)), features
+
+
+class MadryCNN(_Sized):
+    """The network of the MNIST challenge (Madry et al. 2018, section 5); its sizes are doubled for figure 4."""
+
+    filters: tuple[int, ...] = (32, 64)
+    hidden: int = 1024
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        for features in self.filters:
+            x = max_pool2(relu(Conv(features, (5, 5))(x)))
+        features = relu(nn.Dense(self.hidden)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes)(features), features
+
+
+class WongCNN(_Sized):
+    """The small network for MNIST of "Fast is better than free" (Wong et al. 2020, section 5.1)."""
+
+    filters: tuple[int, ...] = (16, 32)
+    hidden: int = 100
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        for features in self.filters:
+            x = relu(Conv(features, (4, 4), strides=2, padding=((1, 1), (1, 1)))(x))
+        features = relu(nn.Dense(self.hidden)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes)(features), features

@@ -1,0 +1,24 @@
+"""What all tests share: compiled programs, and real images without a network."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Programs compile once for all tests and for all processes that they start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"poisonjax-tests-{os.getuid()}"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> str:
+    """A data_dir with mnist_5k prepared: real images without a network."""
+    from poisonjax.data import prepare
+
+    folder = tmp_path_factory.mktemp("tfds")
+    prepare.prepared("mnist_5k", str(folder))
+    return str(folder)
