@@ -12,7 +12,7 @@ from jax import lax
 from poisonjax.types import Array
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added (above, below), (left, right)
-_FEW_CHANNELS = 4
+_FEW_CHANNELS = 4  # of an image: back to so few, most of the work of a convolution is wasted
 
 
 def conv(x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: str | Sequence = "SAME") -> Array:

@@ -33,6 +33,11 @@ def ready(model):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) / 8, leaf.dtype), shapes), x
 
 
+def last_layer(variables, features):
+    last = variables["params"]["Dense_1"]
+    return features @ last["kernel"] + last["bias"]
+
+
 @pytest.mark.parametrize("model, parameters, features", PUBLISHED)
 def test_sizes_are_the_published_ones(model, parameters, features):
     x = jnp.zeros((3, 28, 28, 1))
@@ -47,8 +52,7 @@ def test_sizes_are_the_published_ones(model, parameters, features):
 def test_features_are_what_the_last_layer_sees(model):
     variables, x = ready(model)
     logits, features = jax.jit(model.apply)(variables, x)
-    last = variables["params"]["Dense_1"]
-    np.testing.assert_allclose(features @ last["kernel"] + last["bias"], logits, atol=1e-5)
+    np.testing.assert_allclose(last_layer(variables, features), logits, atol=1e-5)
     assert features.min() == 0 and features.max() > 0
 
 
@@ -79,9 +83,10 @@ def test_training_noise_of_a_row_does_not_depend_on_the_batch():
     keys = jax.random.split(jax.random.key(2), len(x))
     train = jax.jit(lambda x, keys: model.apply(variables, x, train=True, keys=keys))
     halves = jax.tree.map(lambda *parts: jnp.concatenate(parts), train(x[:2], keys[:2]), train(x[2:], keys[2:]))
-    chex.assert_trees_all_close(train(x, keys), halves, atol=1e-5)
-    assert not np.allclose(train(x, keys)[0], train(x, keys[::-1])[0], atol=1e-3)
-    assert not np.allclose(train(x, keys)[0], jax.jit(model.apply)(variables, x)[0], atol=1e-3)
+    logits, features = train(x, keys)
+    chex.assert_trees_all_close((logits, features), halves, atol=1e-5)
+    assert not np.allclose(features, jax.jit(model.apply)(variables, x)[1], atol=1e-3)  # dropout before the features
+    assert not np.allclose(logits, last_layer(variables, features), atol=1e-3)  # and after them
 
 
 def test_training_with_dropout_needs_keys():

@@ -1,0 +1,171 @@
+"""The loop: every row once an epoch, the same bits however it is cut, and only what an objective says."""
+
+import importlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poisonjax.attacks import PGD, Linf
+from poisonjax.models import ReportCNN, WongCNN
+from poisonjax.training import Interrupted, Madry, Standard, Training, eval_logits, fit, initial_state, make_train_step
+from poisonjax.types import Examples, to_unit
+
+fitting = importlib.import_module("poisonjax.training.fit")
+ATTACK = PGD(Linf(0.2), step=0.1, steps=2)
+MODELS = {"plain": WongCNN(filters=(2, 4), hidden=8, classes=3), "dropout": ReportCNN(width=8, classes=3)}
+KEYS = jax.random.key(1), jax.random.key(2)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """23 images in three classes of different brightness; batches of 5 leave 3 over."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 23).astype(np.int32)
+    image = (rng.integers(0, 80, (23, 12, 12, 1)) + 80 * label[:, None, None, None]).astype(np.uint8)
+    return Examples(image, label, np.arange(23, dtype=np.int32))
+
+
+class Memory:
+    """A store of everything that was saved."""
+
+    def __init__(self):
+        self.saved = []
+
+    def latest(self, like):
+        return self.saved[-1] if self.saved else None
+
+    def save(self, step, state, meta):
+        self.saved.append((step, state, meta))
+
+
+class Watch:
+    """Asks to stop after so many calls."""
+
+    def __init__(self, calls=None):
+        self.calls, self.images, self.rows = calls, [], []
+
+    def begin(self, images, done):
+        self.total, self.images = images, [done]
+
+    def advance(self, images):
+        self.images.append(images)
+
+    def epoch(self, row):
+        self.rows.append(row)
+
+    def stop_requested(self):
+        return self.calls is not None and len(self.images) > self.calls
+
+
+def trained(examples, model="plain", objective=Madry(ATTACK, 0.5), store=None, watch=None, **settings):
+    settings = Training(ATTACK, **{"batch": 5, "epochs": 2, "learning_rate": 0.01} | settings)
+    return fit(MODELS[model], objective, settings, examples, KEYS, store or Memory(), watch or Watch(), save_every=0)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def whole(request, examples):
+    return request.param, trained(examples, request.param)
+
+
+def test_every_row_is_seen_once_an_epoch(examples):
+    store, watch = Memory(), Watch()
+    trained(examples, store=store, watch=watch)
+    ends = [sums["count"] for step, (_, sums), _ in store.saved if step % 5 == 0]
+    assert ends == [23, 23] and sum(watch.images) == watch.total == 46
+    assert [row["step"] for row in watch.rows] == [5, 10]
+
+
+def test_rows_come_in_another_order_each_epoch(examples):
+    run = fitting.program(MODELS["plain"], Standard(), Training(ATTACK, batch=23, epochs=3), 23)
+    assert run is fitting.program(MODELS["plain"], Standard(), Training(ATTACK, batch=23, epochs=3), 23)
+    order = jax.random.split(KEYS[1])[0]
+    first, second = (jax.random.permutation(jax.random.fold_in(order, epoch), 23) for epoch in (0, 1))
+    assert (first != second).any() and sorted(first.tolist()) == list(range(23))
+
+
+@pytest.mark.parametrize("pace", [0.0, 1e9])
+def test_the_length_of_a_call_does_not_change_a_bit(pace, whole, examples, monkeypatch):
+    monkeypatch.setattr(fitting, "CALL_SECONDS", pace)
+    model, expected = whole
+    made = trained(examples, model)
+    chex.assert_trees_all_equal(made.state, expected.state)
+    assert made.history == expected.history
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 6, 8])
+def test_a_stopped_run_goes_on_to_the_same_bits(calls, whole, examples, monkeypatch):
+    monkeypatch.setattr(fitting, "CALL_SECONDS", 0.0)
+    model, expected = whole
+    store = Memory()
+    with pytest.raises(Interrupted, match=f"step {calls} of 10, which is saved"):
+        trained(examples, model, store=store, watch=Watch(calls))
+    made = trained(examples, model, store=store)
+    chex.assert_trees_all_equal(made.state, expected.state)
+    assert made.history == expected.history and made.images == 46
+
+
+def test_a_finished_run_is_not_trained_again(whole, examples):
+    model, expected = whole
+    store, watch = Memory(), Watch()
+    trained(examples, model, store=store)
+    made = trained(examples, model, store=store, watch=watch)
+    chex.assert_trees_all_equal(made.state, expected.state)
+    assert watch.images == [46]
+
+
+def test_training_learns(examples):
+    made = trained(examples, objective=Standard(), epochs=30)
+    assert made.history[-1]["train_accuracy"] > 0.9 > made.history[0]["train_accuracy"]
+
+
+def test_max_steps_ends_within_an_epoch(examples):
+    made = trained(examples, max_steps=7)
+    assert int(made.state.step) == 7 and made.images == 33 and made.history[-1]["epoch"] == 7 / 5
+
+
+def test_the_probe_sees_the_network_after_each_epoch(examples):
+    settings = Training(ATTACK, batch=5, epochs=2)
+    arguments = MODELS["plain"], Standard(), settings, examples, KEYS, Memory(), Watch()
+    made = fit(*arguments, probe=lambda state: {"step_seen": int(state.step)})
+    assert [row["step_seen"] for row in made.history] == [5, 10]
+
+
+def test_padding_rows_do_not_count(examples):
+    model, tx = MODELS["dropout"], Training(ATTACK).optimizer()
+    state, key = initial_state(model, tx, examples.image[0], KEYS[0]), jax.random.key(5)
+    step = jax.jit(make_train_step(model, Standard(), tx, 10))
+    few = jax.tree.map(lambda field: jnp.asarray(field[:4]), examples)
+    padded = jax.tree.map(lambda field: jnp.asarray(np.concatenate([field[:4], field[9:12]])), examples)
+    short, sums = step(state, few, jnp.ones(4, bool), key)
+    long, more = step(state, padded, jnp.arange(7) < 4, key)
+    chex.assert_trees_all_close(short.params, long.params, atol=1e-6)
+    chex.assert_trees_all_close(sums, more, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)])
+def test_warm_up_grows_eps_in_proportion(progress, share, examples):
+    state = initial_state(MODELS["plain"], Training(ATTACK).optimizer(), examples.image[0], KEYS[0])
+    x, keys = to_unit(jnp.asarray(examples.image)), jax.random.split(jax.random.key(0), 23)
+    logits_fn = eval_logits(MODELS["plain"], state)
+    shown = Madry(ATTACK, warmup=0.5)(logits_fn, x, examples.label, keys, progress)
+    moved = np.abs(np.asarray(shown - x)).max()
+    assert moved == pytest.approx(0.2 * share, abs=1e-6)
+    chex.assert_trees_all_equal(Standard()(logits_fn, x, examples.label, keys, progress), x)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": 0}, "batch must be above 0, got 0"),
+        ({"epochs": -1}, "epochs must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
+        ({"max_steps": 0}, "max_steps must be above 0"),
+        ({"warmup": 1.5}, r"must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Training(ATTACK, **settings)
