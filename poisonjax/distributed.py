@@ -91,6 +91,7 @@ def over_rows(fn: Callable) -> Callable:
 
     def every(examples: Examples, batch: int, *trees, advance: Callable[[int], None] = lambda rows: None):
         data, rows, parts = put(examples), len(examples.label), []
+        batch = min(batch, rows)
         for start in range(0, rows, batch):
             real = min(batch, rows - start)
             picked = np.minimum(start + np.arange(batch, dtype=np.int32), rows - 1)

@@ -95,9 +95,10 @@ def poison_data(job: Run, seed: int) -> Poisoned:
     poison, clean = job.experiment.poison, job.dataset.train
     chosen = np.asarray(poison.select(jnp.asarray(clean.label), stream(seed, "poison")))
     facts = {"rows": int(chosen.sum()), "of": len(chosen)}
-    apply = getattr(poison, "apply", None)
     if isinstance(poison, CleanLabel):
         apply, facts["proxy"] = craft(job, seed, take(clean, chosen))
+    else:
+        apply = poison.apply
     train = jax.tree.map(np.asarray, poisoned(apply, clean, clean.index[chosen]))
     return Poisoned(train, clean.index[chosen], facts)
 

@@ -13,8 +13,8 @@ def mnist(paper: Experiment, scale: str) -> Experiment:
 
 
 def _small(paper: Experiment) -> Experiment:
-    train = dataclasses.replace(paper.train, batch=100, epochs=20, learning_rate=2e-3)
-    proxy = paper.proxy and dataclasses.replace(paper.proxy, batch=100, epochs=10, learning_rate=2e-3)
+    train = dataclasses.replace(paper.train, batch=100, epochs=16, learning_rate=2e-3)
+    proxy = paper.proxy and dataclasses.replace(paper.proxy, batch=100, epochs=8, learning_rate=2e-3)
     return dataclasses.replace(paper, data=Data("mnist_5k"), model=WongCNN(), train=train, proxy=proxy)
 
 

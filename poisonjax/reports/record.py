@@ -1,7 +1,9 @@
 """The record: everything about a run as one JSON object, from which all else is drawn."""
 
 import importlib.metadata
+import os
 import pathlib
+import platform
 import subprocess
 
 import jax
@@ -20,7 +22,8 @@ def environment() -> dict:
     """The software, the device and the commit that made a number."""
     device = jax.devices()[0]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
-    return versions | {"device": device.device_kind, "device_count": jax.device_count(), "commit": commit()}
+    machine = {"device": device.device_kind, "device_count": jax.device_count(), "cpu_count": os.cpu_count()}
+    return {"python": platform.python_version()} | versions | machine | {"commit": commit()}
 
 
 def commit() -> str:
