@@ -124,7 +124,10 @@ def main(argv: list[str]) -> int:
     if argv[1:]:
         return complain(f"{argv[1]!r} is no flag; flags start with --", 2)
     if not FLAGS.list:
-        return launch()
+        try:
+            return launch()
+        except KeyboardInterrupt:
+            return complain("stopped at once; what was saved is not lost, the same command goes on from there", 130)
     for name in names():
         print(f"{name:28s}{module(name).__doc__.splitlines()[0]}")
     return 0

@@ -5,6 +5,7 @@ Every program here takes the same arguments on all devices and gives the same re
 and many run the same code: jit on one device, pmap over all of them otherwise.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -44,7 +45,13 @@ def put(tree):
     if alone():
         return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
     local = jax.local_device_count()
-    return jax.pmap(lambda leaf: leaf)(jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * local), tree))
+    return _spread()(jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * local), tree))
+
+
+@functools.cache
+def _spread() -> Callable:
+    """Puts the first axis over the local devices."""
+    return jax.pmap(lambda tree: tree)
 
 
 def get(tree):

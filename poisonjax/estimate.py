@@ -35,7 +35,7 @@ def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> floa
     """Measured: PGD on random images [h w c] against a new network, the second call, on all devices alike."""
     x = jax.random.uniform(jax.random.key(0), (BATCH, *shape))
     y = jnp.zeros(BATCH, jnp.int32)
-    state = initial_state(experiment.model, experiment.train.optimizer(), x[0], jax.random.key(0))
+    state = initial_state(experiment.model, experiment.train.optimizer(1), x[0], jax.random.key(0))
     attack = jax.jit(lambda key: PGD(Linf(0.1), 0.01, STEPS)(eval_logits(experiment.model, state), x, y, key))
     jax.block_until_ready(attack(jax.random.key(0)))
     start = time.monotonic()

@@ -5,6 +5,7 @@ import dataclasses
 from poisonjax.data.subsets import Stratified
 from poisonjax.experiment import Data, Experiment
 from poisonjax.models import WongCNN
+from poisonjax.training import Adam, Cosine
 
 
 def mnist(paper: Experiment, scale: str) -> Experiment:
@@ -13,15 +14,15 @@ def mnist(paper: Experiment, scale: str) -> Experiment:
 
 
 def _small(paper: Experiment) -> Experiment:
-    train = dataclasses.replace(paper.train, batch=100, epochs=16, learning_rate=2e-3)
-    proxy = paper.proxy and dataclasses.replace(paper.proxy, batch=100, epochs=8, learning_rate=2e-3)
+    train = dataclasses.replace(paper.train, batch=100, epochs=16, optimizer=Adam(4e-3, Cosine()))
+    proxy = paper.proxy and dataclasses.replace(paper.proxy, batch=100, epochs=8, optimizer=Adam(4e-3, Cosine()))
     return dataclasses.replace(paper, data=Data("mnist_5k"), model=WongCNN(), train=train, proxy=proxy)
 
 
 def _smoke(paper: Experiment) -> Experiment:
     def quick(settings):
         attack = dataclasses.replace(settings.attack, steps=2, step=0.2)
-        return dataclasses.replace(settings, batch=64, epochs=2, learning_rate=3e-3, attack=attack)
+        return dataclasses.replace(settings, batch=64, epochs=2, optimizer=Adam(3e-3), attack=attack)
 
     small = _small(paper)
     evaluation = dataclasses.replace(

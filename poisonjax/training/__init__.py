@@ -2,11 +2,15 @@
 
 from poisonjax.training.fit import Fitted, Interrupted, fit
 from poisonjax.training.objectives import Madry, Standard
+from poisonjax.training.optimizers import Adam, Constant, Cosine
 from poisonjax.training.settings import Training
 from poisonjax.training.state import TrainState, eval_logits, initial_state
 from poisonjax.training.step import make_train_step
 
 __all__ = [
+    "Adam",
+    "Constant",
+    "Cosine",
     "Fitted",
     "Interrupted",
     "Madry",

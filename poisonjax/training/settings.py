@@ -2,9 +2,8 @@
 
 import dataclasses
 
-import optax
-
 from poisonjax.attacks import PGD
+from poisonjax.training.optimizers import Adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,21 +18,17 @@ class Training:
     attack: PGD
     batch: int = 250
     epochs: int = 20
-    learning_rate: float = 1e-3
+    optimizer: Adam = Adam()
     warmup: float = 0.0
     max_steps: int | None = None
 
     def __post_init__(self):
-        for field in ("batch", "epochs", "learning_rate", "max_steps"):
+        for field in ("batch", "epochs", "max_steps"):
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise ValueError(f"{field} must be above 0, got {value}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"warmup is a share of the steps and must lie in [0, 1], got {self.warmup}")
-
-    def optimizer(self) -> optax.GradientTransformation:
-        """Adam, as in the report's code."""
-        return optax.adam(self.learning_rate)
 
     def epoch_steps(self, rows: int) -> int:
         """Steps an epoch over so many rows; the last batch may be short, none is dropped."""

@@ -38,6 +38,7 @@ def alone(tmp_path_factory):
 def assert_same(found, alone, devices):
     assert alone.pop("devices", 1) == 1 and found.pop("devices") == devices
     assert found.keys() == alone.keys()
+    np.testing.assert_array_equal(found["over_rows"], np.arange(50) * 2 * 3)  # each row once, in order
     for name, value in alone.items():
         np.testing.assert_allclose(found[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
 

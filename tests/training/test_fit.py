@@ -10,7 +10,19 @@ import pytest
 
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
-from poisonjax.training import Interrupted, Madry, Standard, Training, eval_logits, fit, initial_state, make_train_step
+from poisonjax.training import (
+    Adam,
+    Constant,
+    Cosine,
+    Interrupted,
+    Madry,
+    Standard,
+    Training,
+    eval_logits,
+    fit,
+    initial_state,
+    make_train_step,
+)
 from poisonjax.types import Examples, to_unit
 
 fitting = importlib.import_module("poisonjax.training.fit")
@@ -61,7 +73,7 @@ class Watch:
 
 
 def trained(examples, model="plain", objective=Madry(ATTACK, 0.5), store=None, watch=None, **settings):
-    settings = Training(ATTACK, **{"batch": 5, "epochs": 2, "learning_rate": 0.01} | settings)
+    settings = Training(ATTACK, **{"batch": 5, "epochs": 2, "optimizer": Adam(0.01)} | settings)
     return fit(MODELS[model], objective, settings, examples, KEYS, store or Memory(), watch or Watch(), save_every=0)
 
 
@@ -134,7 +146,7 @@ def test_the_probe_sees_the_network_after_each_epoch(examples):
 
 
 def test_padding_rows_do_not_count(examples):
-    model, tx = MODELS["dropout"], Training(ATTACK).optimizer()
+    model, tx = MODELS["dropout"], Adam()(10)
     state, key = initial_state(model, tx, examples.image[0], KEYS[0]), jax.random.key(5)
     step = jax.jit(make_train_step(model, Standard(), tx, 10))
     few = jax.tree.map(lambda field: jnp.asarray(field[:4]), examples)
@@ -147,7 +159,7 @@ def test_padding_rows_do_not_count(examples):
 
 @pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)])
 def test_warm_up_grows_eps_in_proportion(progress, share, examples):
-    state = initial_state(MODELS["plain"], Training(ATTACK).optimizer(), examples.image[0], KEYS[0])
+    state = initial_state(MODELS["plain"], Adam()(10), examples.image[0], KEYS[0])
     x, keys = to_unit(jnp.asarray(examples.image)), jax.random.split(jax.random.key(0), 23)
     logits_fn = eval_logits(MODELS["plain"], state)
     shown = Madry(ATTACK, warmup=0.5)(logits_fn, x, examples.label, keys, progress)
@@ -161,7 +173,6 @@ def test_warm_up_grows_eps_in_proportion(progress, share, examples):
     [
         ({"batch": 0}, "batch must be above 0, got 0"),
         ({"epochs": -1}, "epochs must be above 0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
         ({"max_steps": 0}, "max_steps must be above 0"),
         ({"warmup": 1.5}, r"must lie in \[0, 1\], got 1.5"),
     ],
@@ -169,3 +180,14 @@ def test_warm_up_grows_eps_in_proportion(progress, share, examples):
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Training(ATTACK, **settings)
+
+
+@pytest.mark.parametrize(("schedule", "last"), [(Constant(), 0.1), (Cosine(), 0.0)])
+def test_schedules_end_where_they_say(schedule, last):
+    rate = schedule(0.1, 50)
+    assert rate(0) == pytest.approx(0.1) and rate(50) == pytest.approx(last)
+
+
+def test_an_impossible_learning_rate_is_refused():
+    with pytest.raises(ValueError, match="learning_rate must be above 0, got nan"):
+        Adam(float("nan"))

@@ -9,6 +9,7 @@ if len(sys.argv) > 2:
     count, number, port = map(int, sys.argv[2:])
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=number)
 
+from poisonjax import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
 from poisonjax.training import Madry, Training, fit
@@ -54,6 +55,8 @@ def main(out: str) -> None:
         for path, leaf in jax.tree.leaves_with_path(made.state.params):
             found[type(model).__name__ + jax.tree_util.keystr(path)] = leaf
         found[type(model).__name__ + "/history"] = np.array([row["train_loss"] for row in made.history])
+    times = distributed.over_rows(lambda rows, factor: rows.index * factor)
+    found["over_rows"] = times(examples(), 15, distributed.put(np.int32(3)))
     np.savez(out, devices=jax.device_count(), **found)
 
 

@@ -1,0 +1,78 @@
+"""All records on one page: the tables of README.md and results/README.md, made from records alone."""
+
+import json
+import pathlib
+
+from poisonjax.reports.table import LABELS, measured, percent, rows
+
+BEGIN, END = "<!-- results: made by `python -m poisonjax.reports` -->", "<!-- /results -->"
+SHORT = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
+
+
+def load(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict]]:
+    """Every record below a folder, with its path relative to it, the paper scale first."""
+    found = [(path.relative_to(folder), json.loads(path.read_text())) for path in folder.rglob("record.json")]
+    return sorted(found, key=lambda pair: (pair[1]["scale"] != "paper", str(pair[0])))
+
+
+def _cell(record: dict, arm: str, name: str) -> str:
+    metric = record["arms"][arm][name]
+    spread = "" if metric["std"] is None else f" ± {percent(metric['std'])}"
+    printed = record["printed"].get(arm, {}).get(name)
+    return f"{percent(metric['mean'])}{spread}" + ("" if printed is None else f" (printed {percent(printed)})")
+
+
+def _setting(record: dict) -> str:
+    """What was run, in a few words."""
+    seeds, changed = len(record["seeds"]), ", ".join(record["changed"])
+    return f"{record['scale']}, {seeds} seed{'s' if seeds > 1 else ''}" + (f", {changed}" if changed else "")
+
+
+def short(found: list[tuple[pathlib.Path, dict]], prefix: str) -> str:
+    """One row an arm; what each record finds below. prefix: from the page to the folder of the records."""
+    body = [
+        [f"[{record['experiment']}]({prefix}{path.parent}/report.md)", _setting(record), arm]
+        + [_cell(record, arm, name) for name in SHORT]
+        for path, record in found
+        for arm in record["arms"]
+    ]
+    lines = [f"- **{record['experiment']}** ({_setting(record)}): {record['finding']}" for _, record in found]
+    return (
+        rows(["experiment", "scale", "arm", *(f"{LABELS[name]} %" for name in SHORT)], body) + "\n\n" + "\n".join(lines)
+    )
+
+
+def full(found: list[tuple[pathlib.Path, dict]]) -> str:
+    """Every printed number beside ours, with verdict."""
+    body = [
+        [
+            f"[{record['experiment']}]({path.parent}/report.md)",
+            _setting(record),
+            row["table"],
+            row["arm"],
+            LABELS[row["metric"]],
+            percent(row["printed"]),
+            measured(record["arms"][row["arm"]][row["metric"]]),
+            row["verdict"].replace("_", " "),
+        ]
+        for path, record in found
+        for row in record["comparison"]
+    ]
+    header = ["experiment", "scale", "table", "arm", "metric", "printed %", "measured % [95 % interval]", "verdict"]
+    return rows(header, body)
+
+
+def renewed(page: str, text: str) -> str:
+    """The page with what stands between the two marks replaced. ValueError if it lacks them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no {BEGIN} ... {END}")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
+def pages(root: pathlib.Path) -> dict[pathlib.Path, str]:
+    """README.md and results/README.md of a checkout, as they should be."""
+    found = load(root / "results")
+    texts = {root / "README.md": short(found, "results/"), root / "results" / "README.md": full(found)}
+    return {path: renewed(path.read_text(), text) for path, text in texts.items()}
