@@ -7,11 +7,14 @@ four of its own records of the same experiment say 0.99, 1.33, 20.55, 90.90 and 
 """
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Printed
+from poisonjax.experiment import Data, Evaluation, Experiment, Printed, with_madry
 from poisonjax.models import ReportCNN
 from poisonjax.poisons import BadNets, FourPixels
 from poisonjax.scales import mnist
 from poisonjax.training import Training
+
+AS_PRINTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
+MADRY = PGD(Linf(0.3), step=0.01, steps=40)
 
 
 def experiment(scale: str) -> Experiment:
@@ -22,8 +25,9 @@ def experiment(scale: str) -> Experiment:
         data=Data("mnist"),
         model=ReportCNN(width=128),
         poison=BadNets(rate=0.1, target=None, trigger=FourPixels()),
-        train=Training(PGD(Linf(0.3), step=0.01, steps=40, random_start=False), batch=250, epochs=20, warmup=0.3),
-        evaluation=Evaluation(PGD(Linf(0.3), step=0.01, steps=40)),
+        train=Training(AS_PRINTED, batch=250, epochs=20, warmup=0.3),
+        evaluation=Evaluation(MADRY),
+        arms=with_madry(MADRY),
         printed=(
             Printed("T6", "standard", "triggered_accuracy", 0.0117),
             Printed("T6", "standard", "attack_success_rate", 0.9622),

@@ -7,7 +7,7 @@ training (T5). Published setting: 20 epochs of the report's CNN on 60,000 images
 """
 
 from poisonjax.attacks import L2, PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Printed
+from poisonjax.experiment import Data, Evaluation, Experiment, Printed, with_madry
 from poisonjax.models import ReportCNN
 from poisonjax.poisons import CleanLabel, FourPixels
 from poisonjax.scales import mnist
@@ -33,6 +33,7 @@ def experiment(scale: str) -> Experiment:
         proxy=Training(MADRY, batch=250, epochs=10, warmup=0.3),
         train=Training(AS_PRINTED, batch=250, epochs=20, warmup=0.3),
         evaluation=Evaluation(MADRY),
+        arms=with_madry(MADRY),
         printed=(
             Printed("T3", "standard", "clean_accuracy", 0.9826),
             Printed("T5", "standard", "triggered_accuracy", 0.0139),

@@ -23,6 +23,11 @@ def alone() -> bool:
     return jax.device_count() == 1
 
 
+def axis() -> str | None:
+    """The name of the devices' axis inside a `parallel` program, for layers that reduce over it; None when alone."""
+    return None if alone() else _AXIS
+
+
 def primary() -> bool:
     """Whether this process writes the files."""
     return jax.process_index() == 0
@@ -68,7 +73,8 @@ def share(rows: Array, real: Array) -> tuple[Array, Array]:
     size = -(-len(rows) // jax.device_count())
     pad = (0, size * jax.device_count() - len(rows))
     start = jax.lax.axis_index(_AXIS) * size
-    return tuple(jax.lax.dynamic_slice(jnp.pad(part, pad), (start,), (size,)) for part in (rows, real))
+    padded = jnp.pad(rows, pad, mode="wrap"), jnp.pad(real, pad)
+    return tuple(jax.lax.dynamic_slice(part, (start,), (size,)) for part in padded)
 
 
 def total(tree):

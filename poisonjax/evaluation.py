@@ -90,7 +90,8 @@ def measure(labels: np.ndarray, wanted: np.ndarray, said: Predictions, classes: 
     attack_success_rate_madry: the same, of the victims that were not predicted so without the trigger
     (Turner et al. 2019, section 5, and their code).
     art_effectiveness: images with the trigger, predicted as the attacker wants, of all images, those of the
-    wanted class too (the examples of the Adversarial Robustness Toolbox: accuracy on the poisoned test set).
+    wanted class too (the examples of the Adversarial Robustness Toolbox: accuracy on the poisoned test set); of
+    none without any victim.
     robust_accuracy: images under attack, predicted as labelled, of all (Madry et al. 2018, section 5).
     """
     every, victim = np.ones(labels.shape, bool), wanted != labels
@@ -100,7 +101,7 @@ def measure(labels: np.ndarray, wanted: np.ndarray, said: Predictions, classes: 
         "triggered_accuracy": (said.triggered == labels, victim),
         "attack_success_rate": (succeeded, victim),
         "attack_success_rate_madry": (succeeded, victim & (said.clean != wanted)),
-        "art_effectiveness": (succeeded, every),
+        "art_effectiveness": (succeeded, every & victim.any()),
         "robust_accuracy": (said.adversarial == labels, every),
     }
     return {name: _count(hit, about, labels, classes) for name, (hit, about) in pairs.items()}

@@ -5,8 +5,10 @@ import dataclasses
 from poisonjax.attacks import PGD
 from poisonjax.data.subsets import All, Stratified, Unbalanced
 from poisonjax.models import MadryCNN, ReportCNN, WongCNN
-from poisonjax.poisons import BadNets, CleanLabel
+from poisonjax.poisons import BadNets, CleanLabel, NoPoison
 from poisonjax.training import Training
+
+Model = ReportCNN | MadryCNN | WongCNN
 
 SCALES = ("smoke", "small", "paper")
 METRICS = (
@@ -30,11 +32,20 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One network to train. adversarial: on the attack's images. poisoned: on the poisoned data."""
+    """One network to train. adversarial: on the attack's images. poisoned: on the poisoned data.
+
+    attack: instead of train.attack. model: instead of the experiment's. ValueError for an attack without use.
+    """
 
     name: str
     adversarial: bool = False
     poisoned: bool = True
+    attack: PGD | None = None
+    model: Model | None = None
+
+    def __post_init__(self):
+        if self.attack is not None and not self.adversarial:
+            raise ValueError("an arm with an attack of its own must be adversarial")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +72,17 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Printed:
-    """A number of the report: its table, the arm and metric it is about, and its value as a fraction."""
+    """A number of the report: its table, the arm and metric it is about, and its value as a fraction.
+
+    label: the only class that it is about. note: why it may differ from what is measured.
+    """
 
     table: str
     arm: str
     metric: str
     value: float
+    label: int | None = None
+    note: str = ""
 
 
 ARMS = (
@@ -74,6 +90,12 @@ ARMS = (
     Arm("pgd_at", adversarial=True),
     Arm("pgd_at_clean_data", adversarial=True, poisoned=False),
 )
+
+
+def with_madry(attack: PGD) -> tuple[Arm, ...]:
+    """ARMS, and beside the report's adversarial training that against an attack as Madry et al. 2018 mean it."""
+    standard, printed, control = ARMS
+    return standard, printed, Arm("pgd_at_madry", adversarial=True, attack=attack), control
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +111,8 @@ class Experiment:
     title: str
     paper_table: str
     data: Data
-    model: ReportCNN | MadryCNN | WongCNN
-    poison: BadNets | CleanLabel
+    model: Model
+    poison: BadNets | CleanLabel | NoPoison
     train: Training
     evaluation: Evaluation
     proxy: Training | None = None
@@ -101,11 +123,35 @@ class Experiment:
     def __post_init__(self):
         if isinstance(self.poison, CleanLabel) and self.proxy is None:
             raise ValueError("poison CleanLabel needs proxy, the attacker's own training")
-        if self.poison.classes != self.model.classes:
-            raise ValueError(
-                f"poison.classes is {self.poison.classes}, but model.classes is {self.model.classes}; "
-                "both must be the number of classes of the data set"
-            )
+        for arm in self.arms:
+            if self.poison.classes != self.model_of(arm).classes:
+                raise ValueError(
+                    f"poison.classes is {self.poison.classes}, but model.classes is {self.model_of(arm).classes}; "
+                    "both must be the number of classes of the data set"
+                )
+        if self.poisoned and "standard" not in (names := [arm.name for arm in self.arms]):
+            raise ValueError(f"arms must have standard, on which the attack is tried, got {', '.join(names)}")
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether anybody attacks the training data."""
+        return not isinstance(self.poison, NoPoison)
+
+    def defended(self) -> list[str]:
+        """The arms that defend themselves against the poison."""
+        return [arm.name for arm in self.arms if self.poisoned and arm.adversarial and arm.poisoned]
+
+    def control(self) -> str | None:
+        """The arm with the defence and without the poison."""
+        return next((arm.name for arm in self.arms if self.poisoned and arm.adversarial and not arm.poisoned), None)
+
+    def attack_of(self, arm: Arm) -> PGD:
+        """What an adversarial arm trains against."""
+        return arm.attack or self.train.attack
+
+    def model_of(self, arm: Arm) -> Model:
+        """The network of an arm."""
+        return arm.model or self.model
 
     def check(self, classes: int, shape: tuple[int, ...], rows: int) -> None:
         """ValueError if it does not fit a data set of so many classes, images [h w c] and training rows."""
@@ -124,15 +170,23 @@ class Experiment:
     def attacks(self) -> dict[str, PGD]:
         """Every attack in it, by its path."""
         found = {"train.attack": self.train.attack, "evaluation.attack": self.evaluation.attack}
+        found |= {f"arms.{arm.name}.attack": arm.attack for arm in self.arms if arm.attack is not None}
         if isinstance(self.poison, CleanLabel):
             found |= {"poison.attack": self.poison.attack, "proxy.attack": self.proxy.attack}
         return found
 
     def warnings(self) -> list[str]:
         """What is legal but probably not meant, one line each."""
-        return [
+        attacks = self.attacks()
+        short = [
             f"{where} can move at most {attack.reach:g} ({attack.steps} steps of {attack.step:g} without a random "
             f"start), less than its eps of {attack.ball.eps:g}"
-            for where, attack in self.attacks().items()
+            for where, attack in attacks.items()
             if attack.reach < attack.ball.eps
         ]
+        if self.evaluation.attack.random_start and not self.train.attack.random_start:
+            short.append(
+                "train.attack starts at the image itself and evaluation.attack at random in the ball: a network may "
+                "come out robust against the first only"
+            )
+        return short

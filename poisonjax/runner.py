@@ -12,15 +12,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from poisonjax import data, distributed, evaluation
 from poisonjax.checkpoint import Checkpoints
 from poisonjax.data import Dataset
-from poisonjax.experiment import Arm, Experiment
+from poisonjax.experiment import Arm, Experiment, Model
 from poisonjax.poisons import CleanLabel, Crafted, poisoned
 from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import Bar, TrainingBar, say
 from poisonjax.training import Fitted, Interrupted, Madry, Standard, Training, TrainState, eval_logits, fit
+from poisonjax.training.objectives import Objective
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Examples, take, to_unit
 from poisonjax.workdir import remembered, write_atomic
@@ -118,11 +120,12 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Callable[[Examples], Exa
 def _attack_own_network(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     plan = job.experiment
     objective = Madry(plan.proxy.attack, plan.proxy.warmup)
-    state = distributed.put(train(job, seed, "proxy", objective, plan.proxy, job.dataset.train).state)
+    fitted = train(job, seed, "proxy", plan.model, objective, plan.proxy, job.dataset.train)
+    state = distributed.put(fitted.state)
     with _progress(job, f"seed {seed} poison", len(rows.label)) as advance:
         key = distributed.put(stream(seed, "craft"))
         made = _crafter(plan.model, plan.poison)(rows, plan.evaluation.batch, state, key, advance=advance)
-    counts, _ = judge(job, seed, "proxy", state)
+    counts, _ = judge(job, seed, "proxy", plan.model, state)
     return made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
 
 
@@ -138,11 +141,13 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
     """One arm of one seed, as the record needs it; done once, then remembered."""
 
     def result() -> dict:
-        settings = job.experiment.train
-        objective = Madry(settings.attack, settings.warmup) if arm.adversarial else Standard()
-        fitted = train(job, seed, arm.name, objective, settings, attack.train if arm.poisoned else job.dataset.train)
-        counts, audit = judge(job, seed, arm.name, distributed.put(fitted.state))
+        plan, model = job.experiment, job.experiment.model_of(arm)
+        objective = Madry(plan.attack_of(arm), plan.train.warmup) if arm.adversarial else Standard()
+        examples = attack.train if arm.poisoned else job.dataset.train
+        fitted = train(job, seed, arm.name, model, objective, plan.train, examples)
+        counts, audit = judge(job, seed, arm.name, model, distributed.put(fitted.state))
         return {
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
             "counts": {name: [count.hits.tolist(), count.of.tolist()] for name, count in counts.items()},
             "audit": audit,
             "history": fitted.history,
@@ -155,46 +160,48 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
     return remembered(folder / "result.json", result, warn=say)
 
 
-def train(job: Run, seed: int, name: str, objective, settings: Training, examples: Examples) -> Fitted:
+def train(
+    job: Run, seed: int, name: str, model: Model, objective: Objective, settings: Training, examples: Examples
+) -> Fitted:
     """One network. Arms share the initial network and the order of the data, the proxy has its own."""
     own = "proxy " if name == "proxy" else ""
     keys = stream(seed, f"{own}network"), stream(seed, f"{own}order")
     with TrainingBar(f"seed {seed} {name}", job.workdir / "tensorboard" / name / str(seed), job.stop_requested) as bar:
         return fit(
-            job.experiment.model,
+            model,
             objective,
             settings,
             examples,
             keys,
             _store(job, seed, name),
             bar,
-            lambda state: probe(job, seed, state),
+            lambda state: probe(job, seed, model, state),
             job.save_every,
         )
 
 
-def probe(job: Run, seed: int, state: TrainState) -> dict:
+def probe(job: Run, seed: int, model: Model, state: TrainState) -> dict:
     """Clean accuracy and attack success rate, for the curves."""
-    said = _predict(job, seed, state, None, lambda rows: None)
+    said = _predict(job, seed, model, state, None, lambda rows: None)
     counts = evaluation.measure(*_wanted(job), said, job.dataset.classes)
-    return {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate")}
+    return {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate") if counts[name].denominator}
 
 
-def judge(job: Run, seed: int, name: str, state: TrainState) -> tuple[dict[str, evaluation.Count], list[str]]:
+def judge(
+    job: Run, seed: int, name: str, model: Model, state: TrainState
+) -> tuple[dict[str, evaluation.Count], list[str]]:
     """Every metric of a network, and what is wrong with it."""
     with _progress(job, f"seed {seed} {name} test", len(job.dataset.test.label)) as advance:
-        said = _predict(job, seed, state, job.experiment.evaluation.attack, advance)
+        said = _predict(job, seed, model, state, job.experiment.evaluation.attack, advance)
     found = evaluation.audit(said)
     for line in found:
         say(f"warning: seed {seed} {name} {line}")
     return evaluation.measure(*_wanted(job), said, job.dataset.classes), found
 
 
-def _predict(job: Run, seed: int, state: TrainState, attack, advance) -> evaluation.Predictions:
+def _predict(job: Run, seed: int, model: Model, state: TrainState, attack, advance) -> evaluation.Predictions:
     plan, key = job.experiment, distributed.put(stream(seed, "evaluation"))
-    return evaluation.predict(
-        plan.model, state, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance
-    )
+    return evaluation.predict(model, state, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance)
 
 
 def _wanted(job: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -227,9 +234,16 @@ def _store(job: Run, seed: int, name: str) -> Checkpoints:
 
 def write(job: Run, made: dict, attack: Poisoned) -> None:
     """Figures, report.md and, last of all, record.json."""
-    names = figures.draw(made, *pictured(job, attack), job.workdir / "figures")
+    names = figures.draw(made, pictures(job, attack), job.workdir / "figures")
     write_atomic(job.workdir / "report.md", table.markdown(made, [f"figures/{name}" for name in names]))
     write_atomic(job.workdir / "record.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
+
+
+def pictures(job: Run, attack: Poisoned) -> dict[str, Figure]:
+    """The figures of this experiment that do not follow from its record, by name."""
+    if not job.experiment.poisoned:
+        return {}
+    return {"images": figures.image_grid(*pictured(job, attack), f"{job.experiment.name}: what the attacker does")}
 
 
 def pictured(job: Run, attack: Poisoned, rows: int = 4) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -41,23 +41,34 @@ def _show(axis, image: np.ndarray) -> None:
     axis.set_yticks([])
 
 
+PANELS = {
+    "train_loss": "training loss",
+    "train_accuracy": "training accuracy",
+    "clean_accuracy": "clean accuracy, test",
+    "attack_success_rate": "attack success rate, test",
+}
+
+
+def _has(record: dict, name: str) -> bool:
+    """Whether any epoch of any arm has this number."""
+    return any(name in row for metrics in record["arms"].values() for of in metrics["history"] for row in of)
+
+
 def curves(record: dict) -> Figure:
-    """Loss, training accuracy, clean test accuracy and attack success rate after each epoch; a line a seed."""
-    panels = {
-        "train_loss": "training loss",
-        "train_accuracy": "training accuracy",
-        "clean_accuracy": "clean accuracy, test",
-        "attack_success_rate": "attack success rate, test",
-    }
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    for axis, (name, heading) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+    """Loss, training accuracy and what was measured on test images after each epoch; a line a seed."""
+    panels = {name: heading for name, heading in PANELS.items() if _has(record, name)}
+    figure = Figure(figsize=(10, 3 * -(-len(panels) // 2)), layout="constrained")
+    axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (name, heading) in zip(axes, panels.items(), strict=False):
         for colour, (arm, metrics) in enumerate(record["arms"].items()):
             for seed, history in enumerate(metrics["history"]):
-                xs, ys = ([row[field] for row in history] for field in ("epoch", name))
+                xs, ys = ([row.get(field, np.nan) for row in history] for field in ("epoch", name))
                 axis.plot(xs, ys, f"C{colour}{STYLES[colour % 3]}", lw=1, ms=3, label=arm if seed == 0 else None)
         axis.set_title(heading, fontsize=10)
         axis.set_xlabel("epoch")
-        if name != "train_loss":
+        if "loss" not in name:
             axis.set_ylim(-0.03, 1.03)
     figure.axes[0].legend()
     figure.suptitle(f"{record['experiment']}, {record['scale']} scale")
@@ -68,9 +79,10 @@ def bars(record: dict) -> Figure:
     """Every metric of the arms, with 95 % intervals; a black line where the report printed a number."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axis, arms = figure.subplots(), list(record["arms"])
+    names = [name for name in LABELS if any(record["arms"][arm][name]["mean"] is not None for arm in arms)]
     width = 0.8 / len(arms)
     for place, arm in enumerate(arms):
-        for at, name in enumerate(LABELS):
+        for at, name in enumerate(names):
             metric = record["arms"][arm][name]
             if metric["mean"] is None:
                 continue
@@ -81,7 +93,7 @@ def bars(record: dict) -> Figure:
             if printed is not None:
                 axis.hlines(printed, x - width / 2, x + width / 2, "k", lw=2)
     axis.plot([], [], "k", lw=2, label="printed in the report")
-    axis.set_xticks(range(len(LABELS)), [label.replace(" (", "\n(") for label in LABELS.values()], fontsize=8)
+    axis.set_xticks(range(len(names)), [LABELS[name].replace(" (", "\n(") for name in names], fontsize=8)
     axis.set_ylim(0, 1.05)
     seeds = "1 seed" if len(record["seeds"]) == 1 else f"{len(record['seeds'])} seeds"
     axis.set_title(f"{record['experiment']}, {record['scale']} scale, {seeds}")
@@ -89,14 +101,36 @@ def bars(record: dict) -> Figure:
     return figure
 
 
-def draw(record: dict, images: dict[str, np.ndarray], labels: list[str], folder: pathlib.Path) -> list[str]:
-    """Writes images.png, curves.png and bars.png; their names."""
+def capacity(record: dict) -> Figure:
+    """Clean and PGD accuracy against the number of weights, a line for each way of training; collapsed: crossed."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for colour, adversarial in enumerate((False, True)):
+        arms = [arm["name"] for arm in record["config"]["arms"] if arm["adversarial"] == adversarial]
+        ways = "adversarial" if adversarial else "standard"
+        for name, style in (("clean_accuracy", "o-"), ("robust_accuracy", "s--")):
+            points = sorted((record["arms"][arm]["parameters"], record["arms"][arm][name]["mean"]) for arm in arms)
+            axis.plot(*np.array(points).reshape(-1, 2).T, f"C{colour}{style}", label=f"{ways} training, {LABELS[name]}")
+    for arm in record["arms"]:
+        if any(line.startswith(f"{arm}, ") and "collapsed" in line for line in record["warnings"]):
+            at = record["arms"][arm]["parameters"], record["arms"][arm]["clean_accuracy"]["mean"]
+            axis.plot(*at, "kx", ms=12, mew=2)
+    axis.set_xscale("log")
+    axis.set_ylim(-0.03, 1.03)
+    axis.set_xlabel("weights of the network (x: predicts one class only)")
+    axis.set_ylabel("test accuracy")
+    axis.set_title(f"{record['experiment']}, {record['scale']} scale")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def draw(record: dict, others: dict[str, Figure], folder: pathlib.Path) -> list[str]:
+    """Writes the figures that follow from the record, and others, {name: figure}; the names of all."""
     folder.mkdir(exist_ok=True)
-    made = {
-        "images.png": image_grid(images, labels, f"{record['experiment']}: what the attacker does"),
-        "curves.png": curves(record),
-        "bars.png": bars(record),
-    }
+    made = others | {"curves": curves(record), "bars": bars(record)}
+    if len({metrics["parameters"] for metrics in record["arms"].values()}) > 2:
+        made["capacity"] = capacity(record)
+    made = {f"{name}.png": figure for name, figure in made.items()}
     for name, figure in made.items():
         _save(figure, folder / name)
     return list(made)

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 
 import jax
@@ -36,6 +37,12 @@ def commit() -> str:
         return "unknown"
 
 
+def command(experiment: Experiment, scale: str, seeds: int, changed: list[str]) -> str:
+    """What to type for the same run."""
+    words = [f"--experiment={experiment.name}", f"--scale={scale}", f"--seeds={seeds}"]
+    return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
+
+
 def _arm(results: list[dict]) -> dict:
     """One arm of all seeds."""
     metrics = {
@@ -44,6 +51,7 @@ def _arm(results: list[dict]) -> dict:
     }
     images, seconds = (sum(result[name] for result in results) for name in ("images", "seconds"))
     return metrics | {
+        "parameters": results[0]["parameters"],
         "train_images_per_second": images / seconds if seconds else None,
         "seconds": seconds,
         "history": [result["history"] for result in results],
@@ -51,10 +59,11 @@ def _arm(results: list[dict]) -> dict:
 
 
 def _printed(rows: list[dict], field: str) -> dict:
-    """{arm: {metric: field}}, the first printed number of each cell."""
+    """{arm: {metric: field}}, the first printed number of each cell; `metric[3]` is about class 3 alone."""
     cells = {}
     for row in rows:
-        cells.setdefault(row["arm"], {}).setdefault(row["metric"], row[field])
+        name = row["metric"] if row["label"] is None else f"{row['metric']}[{row['label']}]"
+        cells.setdefault(row["arm"], {}).setdefault(name, row[field])
     return cells
 
 
@@ -75,13 +84,13 @@ def build(
         arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]
         for arm, of in results.items()
     }
-    comparable = scale == "paper" and not changed
-    rows = verdict.compare(experiment, arms, comparable, gated, audits)
+    rows = verdict.compare(experiment, arms, scale, changed, gated, audits)
     return {
         "format": FORMAT,
         "experiment": experiment.name,
         "title": experiment.title,
-        "finding": verdict.finding(arms, gated, audits["standard"] + audits["pgd_at"]),
+        "finding": verdict.finding(experiment, arms, gated, audits),
+        "command": command(experiment, scale, len(seeds), changed),
         "scale": scale,
         "changed": changed,
         "paper_table": experiment.paper_table,
@@ -99,7 +108,7 @@ def build(
         "printed": _printed(rows, "printed"),
         "verdict": _printed(rows, "verdict"),
         "comparison": rows,
-        "reasons": verdict.reasons(experiment, arms, rows, scale, changed),
+        "reasons": verdict.reasons(experiment, rows, scale, changed),
         "attack_gate": gated,
         "warnings": warnings + [line for of_arm in audits.values() for line in of_arm],
         "environment": environment(),

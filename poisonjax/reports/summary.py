@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from poisonjax.reports.table import LABELS, measured, percent, rows
+from poisonjax.reports.table import COMPARISON, LABELS, compared, percent, rows
 
 BEGIN, END = "<!-- results: made by `python -m poisonjax.reports` -->", "<!-- /results -->"
 SHORT = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
@@ -45,21 +45,11 @@ def short(found: list[tuple[pathlib.Path, dict]], prefix: str) -> str:
 def full(found: list[tuple[pathlib.Path, dict]]) -> str:
     """Every printed number beside ours, with verdict."""
     body = [
-        [
-            f"[{record['experiment']}]({path.parent}/report.md)",
-            _setting(record),
-            row["table"],
-            row["arm"],
-            LABELS[row["metric"]],
-            percent(row["printed"]),
-            measured(record["arms"][row["arm"]][row["metric"]]),
-            row["verdict"].replace("_", " "),
-        ]
+        [f"[{record['experiment']}]({path.parent}/report.md)", _setting(record), *compared(row)]
         for path, record in found
         for row in record["comparison"]
     ]
-    header = ["experiment", "scale", "table", "arm", "metric", "printed %", "measured % [95 % interval]", "verdict"]
-    return rows(header, body)
+    return rows(["experiment", "scale", *COMPARISON], body)
 
 
 def renewed(page: str, text: str) -> str:

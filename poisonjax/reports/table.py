@@ -34,20 +34,31 @@ def _ratio(metric: dict) -> str:
     return ", ".join(f"{n}/{d}" for n, d in zip(metric["numerator"], metric["denominator"], strict=True))
 
 
+COMPARISON = ["table", "arm", "metric", "printed %", "measured % [95 % interval]", "verdict", "reason"]
+
+
+def compared(row: dict) -> list[str]:
+    """A printed number beside ours, as the cells under COMPARISON."""
+    about = "" if row["label"] is None else f", class {row['label']}"
+    cell = measured({"mean": row["measured"], "std": row["std"], "ci95": row["ci95"]})
+    said = row["verdict"].replace("_", " ")
+    return [row["table"], row["arm"], LABELS[row["metric"]] + about, percent(row["printed"]), cell, said, row["reason"]]
+
+
 def comparison(record: dict) -> str:
     """The report's printed numbers beside ours."""
-    body = [
-        [
-            row["table"],
-            row["arm"],
-            LABELS[row["metric"]],
-            percent(row["printed"]),
-            measured(record["arms"][row["arm"]][row["metric"]]),
-            row["verdict"].replace("_", " "),
-        ]
-        for row in record["comparison"]
-    ]
-    return rows(["table", "arm", "metric", "printed %", "measured %", "verdict"], body)
+    if not record["comparison"]:
+        return "The report prints no number of this experiment."
+    return rows(COMPARISON, [compared(row) for row in record["comparison"]])
+
+
+def _gate(gate: dict | None) -> str:
+    if gate is None:
+        return "Nobody attacks the training data: there is no attack gate."
+    return (
+        f"Attack gate {'passed' if gate['passed'] else 'FAILED'}: attack success rate of the standard arm "
+        f"{percent(gate['asr'])} %, at least {percent(gate['threshold'])} % needed."
+    )
 
 
 def results(record: dict) -> str:
@@ -56,6 +67,7 @@ def results(record: dict) -> str:
         [arm, LABELS[name], measured(metrics[name]), _ratio(metrics[name])]
         for arm, metrics in record["arms"].items()
         for name in LABELS
+        if metrics[name]["mean"] is not None
     ]
     return rows(["arm", "metric", "measured %", "of images, by seed"], body)
 
@@ -69,6 +81,16 @@ def per_class(record: dict, name: str) -> str:
 
     body = [[arm, *pooled(metrics[name])] for arm, metrics in record["arms"].items()]
     return rows(["arm", *map(str, range(len(body[0]) - 1))], body)
+
+
+def by_class(record: dict, name: str) -> list[str]:
+    """The table of one metric with its name above; nothing where it is about no image."""
+    if all(metrics[name]["mean"] is None for metrics in record["arms"].values()):
+        return []
+    return [f"{LABELS[name].capitalize()}:", per_class(record, name)]
+
+
+BY_CLASS = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
 
 
 def speed(record: dict) -> str:
@@ -103,14 +125,12 @@ def _poison(record: dict) -> str:
 
 def markdown(record: dict, figures: list[str]) -> str:
     """The whole page; figures are paths relative to it."""
-    gate, data, env = record["attack_gate"], record["dataset"], record["environment"]
-    passed = "passed" if gate["passed"] else "FAILED"
+    data, env = record["dataset"], record["environment"]
     sections = [
         f"# {record['experiment']} ({record['scale']} scale)",
         record["title"],
         f"**{record['finding']}**",
-        f"Attack gate {passed}: attack success rate of the standard arm {percent(gate['asr'])} %, "
-        f"at least {percent(gate['threshold'])} % needed.",
+        _gate(record["attack_gate"]),
         f"## Printed and measured ({record['paper_table']})",
         comparison(record),
         "A printed number is reproduced if our 95 % interval lies within "
@@ -120,10 +140,8 @@ def markdown(record: dict, figures: list[str]) -> str:
         _bullets(record["reasons"], "They do not."),
         "## All metrics",
         results(record),
-        "## Attack success rate by true class (%)",
-        per_class(record, "attack_success_rate"),
-        "## Clean accuracy by true class (%)",
-        per_class(record, "clean_accuracy"),
+        "## By true class (%)",
+        *(part for name in BY_CLASS for part in by_class(record, name)),
         "## Poison",
         _poison(record),
         "## Warnings",

@@ -1,12 +1,18 @@
 """What follows from the numbers: does a printed one hold, did the attack work, did the backdoor survive?"""
 
+import numpy as np
+
+from poisonjax.evaluation import Count
 from poisonjax.experiment import Experiment, Printed
+from poisonjax.reports import statistics
 
 GATE_METRIC = "attack_success_rate"
 
 
-def gate(experiment: Experiment, arms: dict) -> dict:
-    """Whether the poison works at all, on a network trained in the standard way."""
+def gate(experiment: Experiment, arms: dict) -> dict | None:
+    """Whether the poison works at all, on a network trained in the standard way; None where nobody attacks."""
+    if not experiment.poisoned:
+        return None
     rate = arms["standard"][GATE_METRIC]["mean"]
     threshold = experiment.evaluation.gate
     return {"passed": rate is not None and rate >= threshold, "asr": rate, "threshold": threshold}
@@ -25,31 +31,67 @@ def verdict(interval: list[float] | None, printed: float, tolerance: float, usab
     return "inconclusive"
 
 
+def obstacle(scale: str, changed: list[str], gated: dict | None, audit: list[str]) -> str | None:
+    """Why a run says nothing about a printed number: it must be the published setting, and nothing must have failed."""
+    if gated is not None and not gated["passed"]:
+        return "the attack did not work on standard training"
+    if audit:
+        return "; ".join(audit)
+    if scale != "paper":
+        return f"the {scale} scale is not the published setting"
+    return f"settings were changed: {', '.join(changed)}" if changed else None
+
+
+def _cell(arms: dict, row: Printed) -> dict:
+    """What was measured where a number is printed."""
+    metric = arms[row.arm][row.metric]
+    if row.label is None:
+        return metric
+    by_class = metric["per_class"]
+    pairs = zip(by_class["numerator"], by_class["denominator"], strict=True)
+    return statistics.summary([Count(np.array([hits[row.label]]), np.array([of[row.label]])) for hits, of in pairs])
+
+
 def compare(
-    experiment: Experiment, arms: dict, comparable: bool, gated: dict, audits: dict[str, list[str]]
+    experiment: Experiment,
+    arms: dict,
+    scale: str,
+    changed: list[str],
+    gated: dict | None,
+    audits: dict[str, list[str]],
 ) -> list[dict]:
-    """Each printed number beside ours. A cell is inconclusive unless the run is the published setting, the attack
-    worked and the network is not spoiled."""
+    """Each printed number beside ours, with a verdict and its reason."""
     return [
-        {
-            "table": row.table,
-            "arm": row.arm,
-            "metric": row.metric,
-            "printed": row.value,
-            "measured": arms[row.arm][row.metric]["mean"],
-            "verdict": verdict(
-                arms[row.arm][row.metric]["ci95"],
-                row.value,
-                experiment.evaluation.tolerance,
-                comparable and gated["passed"] and not audits[row.arm],
-            ),
-        }
-        for row in experiment.printed
+        _compared(experiment, arms, row, obstacle(scale, changed, gated, audits[row.arm])) for row in experiment.printed
     ]
 
 
-def reasons(experiment: Experiment, arms: dict, rows: list[dict], scale: str, changed: list[str]) -> list[str]:
-    """Why a printed number and ours differ or cannot be compared, as far as this run can tell."""
+def _compared(experiment: Experiment, arms: dict, row: Printed, obstacle: str | None) -> dict:
+    cell, tolerance = _cell(arms, row), experiment.evaluation.tolerance
+    found = verdict(cell["ci95"], row.value, tolerance, obstacle is None)
+    return {
+        "table": row.table,
+        "arm": row.arm,
+        "metric": row.metric,
+        "label": row.label,
+        "printed": row.value,
+        "measured": cell["mean"],
+        "std": cell["std"],
+        "ci95": cell["ci95"],
+        "verdict": found,
+        "reason": "" if found == "reproduced" else obstacle or _why(experiment, arms, row, cell["ci95"]),
+    }
+
+
+def _why(experiment: Experiment, arms: dict, row: Printed, interval: list[float] | None) -> str:
+    """Why a comparable number was not reproduced, as far as this run can tell."""
+    if interval is None:
+        return "the metric is about no image here"
+    return _control_explains(experiment, arms, row) or row.note or "another value was measured in the same setting"
+
+
+def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[str]) -> list[str]:
+    """Why printed numbers and ours differ or cannot be compared, as far as this run can tell."""
     found = []
     if scale != "paper":
         found.append(
@@ -58,43 +100,62 @@ def reasons(experiment: Experiment, arms: dict, rows: list[dict], scale: str, ch
         )
     if changed:
         found.append(f"settings were changed from the published ones: {', '.join(changed)}")
-    for row in experiment.printed:
-        found += _control_explains(experiment, arms, row)
-    if any(row["verdict"] != "reproduced" for row in rows):
-        found += experiment.known
-    return found
+    if not found:
+        found = [f"{row['table']}, {row['arm']}, {row['metric']}: {row['reason']}" for row in rows if row["reason"]]
+    return found + (list(experiment.known) if any(row["verdict"] != "reproduced" for row in rows) else [])
 
 
-def _control_explains(experiment: Experiment, arms: dict, row: Printed) -> list[str]:
+def _control_explains(experiment: Experiment, arms: dict, row: Printed) -> str | None:
     """If the number printed for poisoned data is what clean data gives, and poisoned data does not give it."""
-    if row.arm != "pgd_at" or "pgd_at_clean_data" not in arms:
-        return []
-    ours, control = (arms[arm][row.metric]["mean"] for arm in ("pgd_at", "pgd_at_clean_data"))
+    control = experiment.control()
+    if row.arm not in experiment.defended() or control is None:
+        return None
+    ours, clean = (_cell({row.arm: arms[arm]}, row)["mean"] for arm in (row.arm, control))
     tolerance = experiment.evaluation.tolerance
-    if ours is None or control is None or abs(control - row.value) > tolerance or abs(ours - row.value) <= tolerance:
-        return []
-    return [
-        f"{row.table} prints {row.value:.2%} for {row.metric} of pgd_at; the poisoned data gives {ours:.2%}, but "
-        f"adversarial training on clean data gives {control:.2%}: the printed number is what a network gives that "
-        "never saw the poison"
-    ]
+    if ours is None or clean is None or abs(clean - row.value) > tolerance or abs(ours - row.value) <= tolerance:
+        return None
+    return (
+        f"the poisoned data gives {ours:.2%}, but adversarial training on clean data gives {clean:.2%}: the printed "
+        "number is what a network gives that never saw the poison"
+    )
 
 
-def finding(arms: dict, gated: dict, spoiled: list[str]) -> str:
-    """The answer in one sentence."""
+def finding(experiment: Experiment, arms: dict, gated: dict | None, audits: dict[str, list[str]]) -> str:
+    """The answer in one or two sentences."""
+    if gated is None:
+        return _baseline(arms, audits)
     if not gated["passed"]:
         shown = "undefined" if gated["asr"] is None else f"{gated['asr']:.1%}"
         return (
             f"Nothing can be concluded about the defence: the attack did not work on standard training (attack "
             f"success rate {shown}, below the gate of {gated['threshold']:.0%})."
         )
-    if spoiled:
-        return f"Nothing can be concluded about the defence: {'; '.join(spoiled)}."
-    before, after = (arms[arm][GATE_METRIC]["mean"] for arm in ("standard", "pgd_at"))
-    change = f"attack success rate {before:.1%} after standard training, {after:.1%} after PGD adversarial training"
-    if after >= gated["threshold"]:
-        return f"The backdoor survives PGD adversarial training: {change}."
-    control = arms["pgd_at_clean_data"][GATE_METRIC]["mean"]
-    if after <= control + 0.05:
-        return f"PGD adversarial training leaves no backdoor: {change}; without any poison it is {control:.1%}."
-    return f"PGD adversarial training weakens the backdoor but leaves it: {change}; without any poison {control:.1%}."
+    if audits["standard"]:
+        return f"Nothing can be concluded about the defence: {'; '.join(audits['standard'])}."
+    control = experiment.control()
+    clean = None if control is None or audits[control] else arms[control][GATE_METRIC]["mean"]
+    outcomes = [_outcome(arm, arms, gated["threshold"], clean, audits[arm]) for arm in experiment.defended()]
+    without = "" if clean is None else f" Without any poison it would be {clean:.1%}."
+    return f"Attack success rate {gated['asr']:.1%} after standard training; {'; '.join(outcomes)}.{without}"
+
+
+def _outcome(arm: str, arms: dict, threshold: float, clean: float | None, audit: list[str]) -> str:
+    """What became of the backdoor under one defence."""
+    if audit:
+        return f"nothing can be concluded about {arm} ({'; '.join(audit)})"
+    rate = arms[arm][GATE_METRIC]["mean"]
+    if rate >= threshold:
+        return f"the backdoor survives {arm} ({rate:.1%})"
+    gone = clean is not None and rate <= clean + 0.05
+    return f"{arm} {'leaves no backdoor' if gone else 'weakens the backdoor but leaves it'} ({rate:.1%})"
+
+
+def _baseline(arms: dict, audits: dict[str, list[str]]) -> str:
+    """Without an attacker: how good and how robust each network is."""
+
+    def one(arm: str) -> str:
+        clean, robust = (arms[arm][name]["mean"] for name in ("clean_accuracy", "robust_accuracy"))
+        failed = f" ({'; '.join(audits[arm])})" if audits[arm] else ""
+        return f"{arm} {clean:.1%} clean and {robust:.1%} under PGD{failed}"
+
+    return f"Nobody attacks the training data. Test accuracy: {'; '.join(map(one, arms))}."

@@ -60,12 +60,12 @@ def program(model: nn.Module, objective: Objective, settings: Training, rows: in
     """
     batch, steps = settings.batch, settings.epoch_steps(rows)
     total = settings.total_steps(rows)
-    step = make_train_step(model, objective, settings.optimizer(total), total)
+    step = make_train_step(model, objective, settings.optimizer(total), total, settings.augment)
 
     def run(carry, data, key, stop):
         order_key, step_key = jax.random.split(key)
         order = jax.random.permutation(jax.random.fold_in(order_key, carry[0].step // steps), rows)
-        order = jnp.pad(order, (0, steps * batch - rows))
+        order = jnp.pad(order, (0, steps * batch - rows), mode="wrap")  # BatchNorm sees a full batch of images
 
         def body(_, carry):
             state, sums = carry

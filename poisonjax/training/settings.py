@@ -3,7 +3,8 @@
 import dataclasses
 
 from poisonjax.attacks import PGD
-from poisonjax.training.optimizers import Adam
+from poisonjax.training.augment import CropFlip
+from poisonjax.training.optimizers import Adam, Optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,15 +13,17 @@ class Training:
 
     batch: global, over all devices. attack: what adversarial arms train against. warmup: share of the steps, in
     [0, 1], over which its eps and step grow from 0, so that training does not collapse to one class.
-    max_steps: stop after so many, to try an experiment out. ValueError for an impossible value.
+    max_steps: stop after so many, to try an experiment out. augment: what happens to the images before an attack
+    sees them. ValueError for an impossible value.
     """
 
     attack: PGD
     batch: int = 250
     epochs: int = 20
-    optimizer: Adam = Adam()
+    optimizer: Optimizer = Adam()
     warmup: float = 0.0
     max_steps: int | None = None
+    augment: CropFlip | None = None
 
     def __post_init__(self):
         for field in ("batch", "epochs", "max_steps"):

@@ -8,6 +8,7 @@ import optax
 from flax import linen as nn
 
 from poisonjax import distributed
+from poisonjax.training.augment import CropFlip
 from poisonjax.training.objectives import Objective
 from poisonjax.training.state import TrainState, eval_logits
 from poisonjax.types import Array, Examples, to_unit
@@ -26,7 +27,11 @@ def row_keys(key: Array, index: Array, stream: int) -> Array:
 
 
 def make_train_step(
-    model: nn.Module, objective: Objective, tx: optax.GradientTransformation, total_steps: int
+    model: nn.Module,
+    objective: Objective,
+    tx: optax.GradientTransformation,
+    total_steps: int,
+    augment: CropFlip | None = None,
 ) -> Callable[[TrainState, Examples, Array, Array], tuple[TrainState, Sums]]:
     """(state, this device's examples [b], which of them are real [b] bool, key) -> (state, sums over devices)."""
 
@@ -40,8 +45,9 @@ def make_train_step(
 
     def step(state: TrainState, examples: Examples, real: Array, key: Array) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(key, state.step)
-        attack_keys, noise_keys = (row_keys(key, examples.index, stream) for stream in (0, 1))
-        x, y = to_unit(examples.image), examples.label
+        attack_keys, noise_keys, augment_keys = (row_keys(key, examples.index, stream) for stream in (0, 1, 2))
+        image = examples.image if augment is None else augment(examples.image, augment_keys)
+        x, y = to_unit(image), examples.label
         x = objective(eval_logits(model, state), x, y, attack_keys, state.step / total_steps)
         gradient, (sums, batch_stats) = jax.grad(loss, has_aux=True)(
             state.params, state, jax.lax.stop_gradient(x), y, real, noise_keys

@@ -6,7 +6,8 @@ import pytest
 
 from experiments import mnist_clean_label
 from poisonjax.estimate import image_gradients, spell
-from poisonjax.experiment import METRICS, Printed
+from poisonjax.experiment import ARMS, METRICS, Printed
+from poisonjax.poisons import NoPoison
 from poisonjax.reports import figures, table, verdict
 
 
@@ -43,48 +44,81 @@ def arms(standard, pgd_at, control, **cells):
     made = {name: {each: metric(0.5) for each in METRICS} for name in ("standard", "pgd_at", "pgd_at_clean_data")}
     for name, rate in zip(made, (standard, pgd_at, control), strict=True):
         made[name]["attack_success_rate"] = metric(rate)
+        made[name]["parameters"] = 7
     for cell, value in cells.items():
         arm, name = cell.split("__")
         made[arm][name] = metric(value)
     return made
 
 
+NO_AUDIT = {"standard": [], "pgd_at": [], "pgd_at_clean_data": []}
+
+
 @pytest.fixture(scope="module")
 def plan():
-    return mnist_clean_label.experiment("paper")
+    return dataclasses.replace(mnist_clean_label.experiment("paper"), arms=ARMS)
 
 
 @pytest.mark.parametrize(
     ("rates", "spoiled", "expected"),
     [
-        ((0.95, 0.97, 0.01), [], "The backdoor survives"),
-        ((0.95, 0.03, 0.01), [], "leaves no backdoor"),
-        ((0.95, 0.30, 0.01), [], "weakens the backdoor but leaves it"),
+        ((0.95, 0.97, 0.01), [], "95.0% after standard training; the backdoor survives pgd_at (97.0%). Without any"),
+        ((0.95, 0.03, 0.01), [], "pgd_at leaves no backdoor (3.0%)"),
+        ((0.95, 0.30, 0.01), [], "pgd_at weakens the backdoor but leaves it (30.0%)"),
         ((0.49, 0.00, 0.00), [], "Nothing can be concluded about the defence: the attack did not work"),
         ((None, 0.00, 0.00), [], "Nothing can be concluded"),
-        ((0.95, 0.10, 0.01), ["pgd_at, seed 0: collapsed"], "Nothing can be concluded about the defence: pgd_at"),
+        ((0.95, 0.10, 0.01), ["pgd_at, seed 0: collapsed"], "nothing can be concluded about pgd_at (pgd_at, seed 0: c"),
+        ((0.95, 0.10, 0.01), ["standard, seed 0: collapsed"], "Nothing can be concluded about the defence: standard"),
     ],
 )
 def test_the_finding_in_one_sentence(plan, rates, spoiled, expected):
     made = arms(*rates)
-    assert expected in verdict.finding(made, verdict.gate(plan, made), spoiled)
+    audits = NO_AUDIT | {line.split(",")[0]: [line] for line in spoiled}
+    assert expected in verdict.finding(plan, made, verdict.gate(plan, made), audits)
+
+
+def test_without_a_control_no_backdoor_is_called_gone(plan):
+    made, audits = arms(0.95, 0.03, 0.01), NO_AUDIT | {"pgd_at_clean_data": ["collapsed"]}
+    assert "weakens the backdoor but leaves it" in verdict.finding(plan, made, verdict.gate(plan, made), audits)
+
+
+def test_a_baseline_has_no_gate_and_says_how_good_it_is(plan):
+    plan = dataclasses.replace(plan, poison=NoPoison())
+    made = arms(None, None, None, pgd_at__robust_accuracy=0.25)
+    assert verdict.gate(plan, made) is None
+    found = verdict.finding(plan, made, None, NO_AUDIT | {"standard": ["collapsed"]})
+    assert "standard 50.0% clean and 50.0% under PGD (collapsed)" in found and "50.0% clean and 25.0%" in found
+    plan = dataclasses.replace(plan, printed=(Printed("T", "pgd_at", "clean_accuracy", 0.5),))
+    (row,) = verdict.compare(plan, made, "paper", [], None, NO_AUDIT)
+    assert row["verdict"] == "reproduced" and row["reason"] == ""
 
 
 @pytest.mark.parametrize(
-    ("rate", "comparable", "audit", "expected"),
+    ("rate", "scale", "changed", "audit", "reason"),
     [
-        (0.9, True, [], "reproduced"),
-        (0.4, True, [], "inconclusive"),  # the attack did not work: that proves no defence
-        (0.9, False, [], "inconclusive"),  # not the published setting
-        (0.9, True, ["collapsed"], "inconclusive"),
+        (0.9, "paper", [], [], ""),
+        (0.4, "paper", [], [], "the attack did not work on standard training"),  # that proves no defence
+        (0.9, "small", [], [], "the small scale is not the published setting"),
+        (0.9, "paper", ["train.epochs=1"], [], "settings were changed: train.epochs=1"),
+        (0.9, "paper", [], ["collapsed"], "collapsed"),
     ],
 )
-def test_a_cell_is_void_unless_everything_holds(plan, rate, comparable, audit, expected):
+def test_a_cell_is_void_unless_everything_holds(plan, rate, scale, changed, audit, reason):
     plan = dataclasses.replace(plan, printed=(Printed("T", "pgd_at", "clean_accuracy", 0.5),))
     made = arms(rate, 0.5, 0.0)
-    audits = {"standard": [], "pgd_at": audit, "pgd_at_clean_data": []}
-    (row,) = verdict.compare(plan, made, comparable, verdict.gate(plan, made), audits)
-    assert row["verdict"] == expected and row["printed"] == row["measured"] == 0.5
+    (row,) = verdict.compare(plan, made, scale, changed, verdict.gate(plan, made), NO_AUDIT | {"pgd_at": audit})
+    assert row["verdict"] == ("inconclusive" if reason else "reproduced") and row["reason"] == reason
+    assert row["printed"] == row["measured"] == 0.5
+
+
+def test_a_number_about_one_class_is_compared_with_that_class(plan):
+    plan = dataclasses.replace(plan, printed=(Printed("T4", "pgd_at", "clean_accuracy", 0.2, label=1),))
+    made = arms(0.9, 0.5, 0.0)
+    by_class = {"numerator": [[9, 2], [9, 2]], "denominator": [[10, 10], [10, 10]]}
+    made["pgd_at"]["clean_accuracy"]["per_class"] = by_class
+    (row,) = verdict.compare(plan, made, "paper", [], verdict.gate(plan, made), NO_AUDIT)
+    assert row["measured"] == 0.2 and row["label"] == 1 and row["verdict"] == "reproduced"
+    assert "clean accuracy, class 1" in table.compared(row)
 
 
 def test_the_control_explains_a_number_that_only_clean_data_gives(plan):
@@ -92,13 +126,14 @@ def test_the_control_explains_a_number_that_only_clean_data_gives(plan):
     plan = dataclasses.replace(plan, printed=(printed,))
     explained = arms(0.9, 0.9, 0.0, pgd_at__triggered_accuracy=0.01, pgd_at_clean_data__triggered_accuracy=0.91)
     unexplained = arms(0.9, 0.9, 0.0, pgd_at__triggered_accuracy=0.01, pgd_at_clean_data__triggered_accuracy=0.5)
-    rows = [{"verdict": "not_reproduced"}]
-    assert any("never saw the poison" in line for line in verdict.reasons(plan, explained, rows, "paper", []))
-    assert not any("never saw the poison" in line for line in verdict.reasons(plan, unexplained, rows, "paper", []))
+    for made, said in ((explained, True), (unexplained, False)):
+        rows = verdict.compare(plan, made, "paper", [], verdict.gate(plan, made), NO_AUDIT)
+        assert rows[0]["verdict"] == "not_reproduced" and ("never saw the poison" in rows[0]["reason"]) == said
+        assert any("never saw the poison" in line for line in verdict.reasons(plan, rows, "paper", [])) == said
 
 
 def test_reasons_say_what_was_not_the_published_setting(plan):
-    lines = verdict.reasons(plan, arms(0.9, 0.9, 0.0), [{"verdict": "inconclusive"}], "small", ["poison.rate=.1"])
+    lines = verdict.reasons(plan, [{"verdict": "inconclusive"}], "small", ["poison.rate=.1"])
     assert "small scale" in lines[0] and "poison.rate=.1" in lines[1] and set(plan.known) <= set(lines)
 
 
@@ -117,6 +152,10 @@ def test_undefined_metrics_are_dashes_in_table_and_absent_in_figures():
     }
     drawn = figures.bars(record).axes[0].patches
     assert len(drawn) == 3 * len(METRICS) - 1
+    for cells in record["arms"].values():
+        cells["attack_success_rate"] = metric(None)
+    axis = figures.bars(record).axes[0]
+    assert len(axis.patches) == 3 * (len(METRICS) - 1) == 3 * len(axis.get_xticklabels())
 
 
 def test_estimates_grow_with_the_work(plan):

@@ -11,9 +11,12 @@ import pytest
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
 from poisonjax.training import (
+    SGD,
     Adam,
     Constant,
     Cosine,
+    CropFlip,
+    Cyclic,
     Interrupted,
     Madry,
     Standard,
@@ -23,6 +26,7 @@ from poisonjax.training import (
     initial_state,
     make_train_step,
 )
+from poisonjax.training.step import row_keys
 from poisonjax.types import Examples, to_unit
 
 fitting = importlib.import_module("poisonjax.training.fit")
@@ -145,6 +149,19 @@ def test_the_probe_sees_the_network_after_each_epoch(examples):
     assert [row["step_seen"] for row in made.history] == [5, 10]
 
 
+def test_augmented_images_are_what_is_attacked_and_learnt_from(examples):
+    model, tx, augment = MODELS["plain"], Adam()(10), CropFlip(2)
+    state = initial_state(model, tx, examples.image[0], KEYS[0])
+    real, key = jnp.ones(len(examples.label), bool), jax.random.key(5)
+    keys = row_keys(jax.random.fold_in(key, 0), examples.index, 2)
+    moved = examples._replace(image=augment(jnp.asarray(examples.image), keys))
+    objective = Madry(ATTACK)
+    inside = jax.jit(make_train_step(model, objective, tx, 10, augment))(state, examples, real, key)
+    outside = jax.jit(make_train_step(model, objective, tx, 10))(state, moved, real, key)
+    np.testing.assert_allclose(inside[1]["loss"], outside[1]["loss"], rtol=1e-5)
+    assert not np.array_equal(moved.image, examples.image)
+
+
 def test_padding_rows_do_not_count(examples):
     model, tx = MODELS["dropout"], Adam()(10)
     state, key = initial_state(model, tx, examples.image[0], KEYS[0]), jax.random.key(5)
@@ -182,12 +199,44 @@ def test_impossible_settings_are_refused(settings, message):
         Training(ATTACK, **settings)
 
 
-@pytest.mark.parametrize(("schedule", "last"), [(Constant(), 0.1), (Cosine(), 0.0)])
-def test_schedules_end_where_they_say(schedule, last):
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        (Constant(), {0: 0.1, 20: 0.1, 50: 0.1}),
+        (Cosine(), {0: 0.1, 25: 0.05, 50: 0.0}),
+        (Cyclic(0.4), {0: 0.0, 10: 0.05, 20: 0.1, 35: 0.05, 50: 0.0}),
+    ],
+)
+def test_schedules_are_where_they_say(schedule, rates):
     rate = schedule(0.1, 50)
-    assert rate(0) == pytest.approx(0.1) and rate(50) == pytest.approx(last)
+    for step, value in rates.items():
+        assert rate(step) == pytest.approx(value, abs=1e-7), step
 
 
-def test_an_impossible_learning_rate_is_refused():
-    with pytest.raises(ValueError, match="learning_rate must be above 0, got nan"):
-        Adam(float("nan"))
+def test_sgd_follows_the_textbook():
+    """g + decay w; v = momentum v + g; w - rate (g + momentum v), by hand for two steps."""
+    tx = SGD(0.1, momentum=0.5, weight_decay=0.01, schedule=Constant())(10)
+    w, g = jnp.float32(2.0), jnp.float32(1.0)
+    state, velocity, expected = tx.init(w), 0.0, 2.0
+    for _ in range(2):
+        update, state = tx.update(g, state, w)
+        w = w + update
+        slope = 1.0 + 0.01 * expected
+        velocity = 0.5 * velocity + slope
+        expected -= 0.1 * (slope + 0.5 * velocity)
+        assert float(w) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Adam(float("nan")), "learning_rate must be above 0, got nan"),
+        (lambda: SGD(0.0), "learning_rate must be above 0, got 0.0"),
+        (lambda: SGD(momentum=1.0), r"momentum must lie in \[0, 1\), got 1.0"),
+        (lambda: SGD(weight_decay=-1.0), "weight_decay must be at least 0, got -1.0"),
+        (lambda: Cyclic(1.0), r"peak is a share of the steps and must lie in \(0, 1\), got 1.0"),
+    ],
+)
+def test_impossible_optimisers_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
