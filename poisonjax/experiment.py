@@ -2,13 +2,16 @@
 
 import dataclasses
 
+from poisonjax.activations import Activations
+from poisonjax.adversarial_example import AdversarialExample
 from poisonjax.attacks import PGD
 from poisonjax.data.subsets import All, Stratified, Unbalanced
-from poisonjax.models import MadryCNN, ReportCNN, WongCNN
+from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.poisons import BadNets, CleanLabel, NoPoison
 from poisonjax.training import Training
+from poisonjax.training.optimizers import Optimizer
 
-Model = ReportCNN | MadryCNN | WongCNN
+Model = ReportCNN | MadryCNN | WongCNN | ReportCifarCNN | MobileNet | ResNet18
 
 SCALES = ("smoke", "small", "paper")
 METRICS = (
@@ -34,7 +37,8 @@ class Data:
 class Arm:
     """One network to train. adversarial: on the attack's images. poisoned: on the poisoned data.
 
-    attack: instead of train.attack. model: instead of the experiment's. ValueError for an attack without use.
+    attack: instead of train.attack. model: instead of the experiment's. optimizer: instead of train.optimizer.
+    ValueError for an attack without use.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Arm:
     poisoned: bool = True
     attack: PGD | None = None
     model: Model | None = None
+    optimizer: Optimizer | None = None
 
     def __post_init__(self):
         if self.attack is not None and not self.adversarial:
@@ -103,7 +108,8 @@ class Experiment:
     """What is poisoned, what is trained on it, how it is judged, and what the report printed.
 
     proxy: how the clean-label attacker trains his own network; None for a poison that needs none. printed: the
-    report's numbers. known: why the report's numbers may differ, as far as its own records show.
+    report's numbers. known: why the report's numbers may differ, as far as its own records show. activations: how
+    clean and triggered images are compared inside the networks. example: which images are shown under attack.
     ValueError if the parts do not fit together.
     """
 
@@ -119,6 +125,8 @@ class Experiment:
     arms: tuple[Arm, ...] = ARMS
     printed: tuple[Printed, ...] = ()
     known: tuple[str, ...] = ()
+    activations: Activations | None = None
+    example: AdversarialExample | None = None
 
     def __post_init__(self):
         if isinstance(self.poison, CleanLabel) and self.proxy is None:
@@ -129,6 +137,8 @@ class Experiment:
                     f"poison.classes is {self.poison.classes}, but model.classes is {self.model_of(arm).classes}; "
                     "both must be the number of classes of the data set"
                 )
+        if self.activations is not None and not self.poisoned:
+            raise ValueError("activations compare clean with triggered images, and NoPoison has no trigger")
         if self.poisoned and "standard" not in (names := [arm.name for arm in self.arms]):
             raise ValueError(f"arms must have standard, on which the attack is tried, got {', '.join(names)}")
 
@@ -153,6 +163,12 @@ class Experiment:
         """The network of an arm."""
         return arm.model or self.model
 
+    def training_of(self, arm: Arm) -> Training:
+        """How an arm is trained."""
+        return dataclasses.replace(
+            self.train, attack=self.attack_of(arm), optimizer=arm.optimizer or self.train.optimizer
+        )
+
     def check(self, classes: int, shape: tuple[int, ...], rows: int) -> None:
         """ValueError if it does not fit a data set of so many classes, images [h w c] and training rows."""
         if self.model.classes != classes:
@@ -168,8 +184,10 @@ class Experiment:
                 raise ValueError(f"{where}.batch must be at most the {rows} training rows, got {training.batch}")
 
     def attacks(self) -> dict[str, PGD]:
-        """Every attack in it, by its path."""
-        found = {"train.attack": self.train.attack, "evaluation.attack": self.evaluation.attack}
+        """Every attack in use, by its path."""
+        found = {"evaluation.attack": self.evaluation.attack}
+        if any(arm.adversarial and arm.attack is None for arm in self.arms):
+            found["train.attack"] = self.train.attack
         found |= {f"arms.{arm.name}.attack": arm.attack for arm in self.arms if arm.attack is not None}
         if isinstance(self.poison, CleanLabel):
             found |= {"poison.attack": self.poison.attack, "proxy.attack": self.proxy.attack}
@@ -177,16 +195,17 @@ class Experiment:
 
     def warnings(self) -> list[str]:
         """What is legal but probably not meant, one line each."""
-        attacks = self.attacks()
-        short = [
+        attacks, judge = self.attacks(), self.evaluation.attack
+        found = [
             f"{where} can move at most {attack.reach:g} ({attack.steps} steps of {attack.step:g} without a random "
             f"start), less than its eps of {attack.ball.eps:g}"
             for where, attack in attacks.items()
             if attack.reach < attack.ball.eps
         ]
-        if self.evaluation.attack.random_start and not self.train.attack.random_start:
-            short.append(
-                "train.attack starts at the image itself and evaluation.attack at random in the ball: a network may "
-                "come out robust against the first only"
-            )
-        return short
+        found += [
+            f"{where} starts at the image itself and evaluation.attack at random in the ball: a network may come out "
+            "robust against the first only"
+            for where, attack in attacks.items()
+            if where.startswith(("train", "arms")) and judge.random_start and not attack.random_start
+        ]
+        return found

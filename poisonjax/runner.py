@@ -14,18 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from poisonjax import data, distributed, evaluation
+from poisonjax import activations, adversarial_example, data, distributed, evaluation
+from poisonjax.activations import Collected
+from poisonjax.adversarial_example import Shown
 from poisonjax.checkpoint import Checkpoints
-from poisonjax.data import Dataset
+from poisonjax.data import Dataset, sources
 from poisonjax.experiment import Arm, Experiment, Model
 from poisonjax.poisons import CleanLabel, Crafted, poisoned
-from poisonjax.reports import figures, record, table
+from poisonjax.reports import figures, record, table, tsne
 from poisonjax.reports.console import Bar, TrainingBar, say
 from poisonjax.training import Fitted, Interrupted, Madry, Standard, Training, TrainState, eval_logits, fit
 from poisonjax.training.objectives import Objective
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Examples, take, to_unit
-from poisonjax.workdir import remembered, write_atomic
+from poisonjax.workdir import load_arrays, remembered, save_arrays, write_atomic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,8 @@ def load(experiment: Experiment, data_dir: str | None) -> Dataset:
     used = dataclasses.replace(whole, train=experiment.data.train(whole.train), test=experiment.data.test(whole.test))
     experiment.check(used.classes, used.train.image.shape[1:], len(used.train.label))
     experiment.poison.select(jnp.asarray(used.train.label), stream(0, "poison"))  # raises if rows are too few
+    if experiment.activations is not None:
+        experiment.activations.check(used.test.label)
     return used
 
 
@@ -142,11 +146,14 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
 
     def result() -> dict:
         plan, model = job.experiment, job.experiment.model_of(arm)
-        objective = Madry(plan.attack_of(arm), plan.train.warmup) if arm.adversarial else Standard()
+        settings = plan.training_of(arm)
+        objective = Madry(settings.attack, settings.warmup) if arm.adversarial else Standard()
         examples = attack.train if arm.poisoned else job.dataset.train
-        fitted = train(job, seed, arm.name, model, objective, plan.train, examples)
-        counts, audit = judge(job, seed, arm.name, model, distributed.put(fitted.state))
+        fitted = train(job, seed, arm.name, model, objective, settings, examples)
+        state = distributed.put(fitted.state)
+        counts, audit = judge(job, seed, arm.name, model, state)
         return {
+            "activations": look(job, seed, arm, model, state),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
             "counts": {name: [count.hits.tolist(), count.of.tolist()] for name, count in counts.items()},
             "audit": audit,
@@ -158,6 +165,20 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
     folder = _folder(job, seed, arm.name)
     folder.mkdir(parents=True, exist_ok=True)
     return remembered(folder / "result.json", result, warn=say)
+
+
+def look(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict | None:
+    """Keeps what the figures of one arm show; how its activations differ, if the experiment asks."""
+    plan, folder, test = job.experiment, _folder(job, seed, arm.name), job.dataset.test
+    if plan.example is not None:
+        key = distributed.put(stream(seed, "evaluation"))
+        shown = adversarial_example.collect(model, state, test, plan.evaluation.attack, key, plan.example)
+        save_arrays(folder / "example.npz", shown)
+    if plan.activations is None:
+        return None
+    found = activations.collect(model, state, test, plan.poison, plan.activations, plan.evaluation.batch)
+    save_arrays(folder / "activations.npz", found)
+    return activations.measure(found, plan.activations, seed)
 
 
 def train(
@@ -181,10 +202,15 @@ def train(
 
 
 def probe(job: Run, seed: int, model: Model, state: TrainState) -> dict:
-    """Clean accuracy and attack success rate, for the curves."""
+    """Clean accuracy, attack success rate and how activations differ, for the curves."""
+    plan = job.experiment
     said = _predict(job, seed, model, state, None, lambda rows: None)
     counts = evaluation.measure(*_wanted(job), said, job.dataset.classes)
-    return {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate") if counts[name].denominator}
+    row = {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate") if counts[name].denominator}
+    if plan.activations is None:
+        return row
+    found = activations.collect(model, state, job.dataset.test, plan.poison, plan.activations, plan.evaluation.batch)
+    return row | {name: of["mean"] for name, of in activations.measure(found, plan.activations, seed).items()}
 
 
 def judge(
@@ -240,10 +266,18 @@ def write(job: Run, made: dict, attack: Poisoned) -> None:
 
 
 def pictures(job: Run, attack: Poisoned) -> dict[str, Figure]:
-    """The figures of this experiment that do not follow from its record, by name."""
-    if not job.experiment.poisoned:
-        return {}
-    return {"images": figures.image_grid(*pictured(job, attack), f"{job.experiment.name}: what the attacker does")}
+    """The figures of this experiment that do not follow from its record, by name; of the first seed."""
+    plan, made = job.experiment, {}
+    if plan.poisoned:
+        made["images"] = figures.image_grid(*pictured(job, attack), f"{plan.name}: what the attacker does")
+    if plan.activations is not None:
+        kept = {arm.name: load_arrays(_folder(job, 0, arm.name) / "activations.npz", Collected) for arm in plan.arms}
+        made["tsne"] = tsne.figure(kept, plan.activations, f"{plan.name}: activations before the last layer")
+    if plan.example is not None:
+        shown = {arm.name: load_arrays(_folder(job, 0, arm.name) / "example.npz", Shown) for arm in plan.arms}
+        names = sources.find(plan.data.name).label_names
+        made["example"] = figures.adversarial_example(shown, plan.example.magnify, names, plan.name)
+    return made
 
 
 def pictured(job: Run, attack: Poisoned, rows: int = 4) -> tuple[dict[str, np.ndarray], list[str]]:

@@ -21,14 +21,30 @@ def mnist(paper: Experiment, scale: str, small: Subset = All(), smoke: Subset = 
     return _smoke(paper, Data("mnist_5k", smoke, Stratified(100)), WongCNN(filters=(4, 8), hidden=16))
 
 
+def cifar10(paper: Experiment, scale: str, small: Model | None = None, smoke: Model | None = None) -> Experiment:
+    """paper: as it is. small: a subset of the prepared data set, and a network that a laptop can train. smoke: tiny.
+
+    small, smoke: the networks, those of `mnist` if not given.
+    """
+    if scale == "paper":
+        return paper
+    if scale == "small":
+        model = small or WongCNN(filters=(32, 64), hidden=128)
+        plan = dataclasses.replace(paper, data=Data("cifar10", Stratified(20_000), Stratified(1000)), model=model)
+        return _trained(plan, Training(paper.train.attack, batch=100, epochs=10, optimizer=Adam(2e-3, Cosine())))
+    data = Data("cifar10", Stratified(100), Stratified(50))
+    return _smoke(paper, data, smoke or WongCNN(filters=(4, 8), hidden=16))
+
+
 def _trained(plan: Experiment, settings: Training) -> Experiment:
-    """With the length, batch and optimiser of the settings; the attacker's proxy is trained half as long."""
+    """With the length, batch and optimiser of the settings in all arms; the proxy is trained half as long."""
 
     def like(old: Training, epochs: int) -> Training:
         return dataclasses.replace(old, batch=settings.batch, epochs=epochs, optimizer=settings.optimizer)
 
     proxy = plan.proxy and like(plan.proxy, max(1, settings.epochs // 2))
-    return dataclasses.replace(plan, train=like(plan.train, settings.epochs), proxy=proxy)
+    arms = tuple(dataclasses.replace(arm, optimizer=None) for arm in plan.arms)
+    return dataclasses.replace(plan, train=like(plan.train, settings.epochs), proxy=proxy, arms=arms)
 
 
 def _smoke(paper: Experiment, data: Data, model: Model) -> Experiment:
@@ -40,7 +56,7 @@ def _smoke(paper: Experiment, data: Data, model: Model) -> Experiment:
     plan = dataclasses.replace(paper, data=data, model=model, train=quick(paper.train), proxy=quick(paper.proxy))
     plan = _trained(plan, Training(plan.train.attack, batch=64, epochs=2, optimizer=Adam(3e-3)))
     evaluation = dataclasses.replace(quick(paper.evaluation), batch=64)
-    return dataclasses.replace(plan, evaluation=evaluation, arms=tuple(map(_brief_arm, paper.arms)))
+    return dataclasses.replace(plan, evaluation=evaluation, arms=tuple(map(_brief_arm, plan.arms)))
 
 
 def _brief(attack: PGD) -> PGD:

@@ -4,12 +4,16 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 FORMAT = 1  # of everything that a run leaves in its folder; readers refuse a newer one
 
@@ -129,6 +133,19 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from error
     _sync_folder(path.parent)
+
+
+def save_arrays(path: str | os.PathLike, arrays: NamedTuple) -> None:
+    """Writes the fields, numpy arrays, to a .npz file, atomically as `write_atomic` does."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays._asdict())
+    write_atomic(path, content.getvalue())
+
+
+def load_arrays(path: str | os.PathLike, kind: type) -> NamedTuple:
+    """What `save_arrays` was given, as a NamedTuple of that kind."""
+    with np.load(path) as file:
+        return kind(**file)
 
 
 def _temporary(path: Path, owner: int | str) -> Path:

@@ -1,12 +1,39 @@
 #!/usr/bin/env bash
-# The paper scale, most important first; each line goes on where it was stopped. DATA: a prepared tfds folder.
+# The paper scale on one accelerator, most important first; then renews the tables. The same command goes on where it
+# was stopped. DATA: a folder of prepared tfds data sets. OUT: where the runs are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${DATA:+--data_dir=$DATA}
 out=${OUT:-runs/paper}
+
+run() { # experiment, seeds
+  python launch.py --experiment="$1" --scale=paper --seeds="$2" --workdir="$out/$1" ${data}
+  mkdir -p "results/paper/$1"
+  cp -r "$out/$1/record.json" "$out/$1/report.md" "$out/$1/figures" "results/paper/$1/"
+}
+
 for seeds in 1 2 3; do
-  for name in mnist_clean_label mnist_badnets; do
-    python launch.py --experiment=$name --scale=paper --seeds=$seeds --workdir="$out/$name" ${data}
-    mkdir -p "results/$name" && cp -r "$out/$name/record.json" "$out/$name/report.md" "$out/$name/figures" "results/$name/"
-  done
+  run mnist_clean_label $seeds
+  run mnist_badnets $seeds
 done
+for seeds in 1 2; do
+  run cifar10_badnets_resnet18 $seeds
+  run cifar10_clean_label_resnet18 $seeds
+  run cifar10_baseline $seeds
+done
+for seeds in 1 2 3; do
+  run mnist_baseline $seeds
+  run cifar10_badnets $seeds
+  run cifar10_clean_label $seeds
+  run mnist_unbalanced_clean_label $seeds
+  run mnist_unbalanced_badnets $seeds
+done
+for name in mnist_activations cifar10_activations mnist_capacity cifar10_capacity; do
+  run $name 1
+done
+for seeds in 1 2; do
+  run cifar10_badnets_mobilenet $seeds
+  run cifar10_clean_label_mobilenet $seeds
+done
+run cifar10_adversarial_example 1
+python -m poisonjax.reports

@@ -18,7 +18,7 @@ from interruptions import command, finished, results, started, stopped
 @pytest.fixture(scope="module")
 def flags(data_dir):
     """Long enough to be hit in each arm."""
-    return ["--experiment=mnist_badnets", "--scale=smoke", "--set=train.epochs=40", f"--data_dir={data_dir}"]
+    return ["--experiment=mnist_badnets", "--scale=smoke", "--set=train.epochs=24", f"--data_dir={data_dir}"]
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 from absl.testing import flagsaver
 
 import launch
+from poisonjax import data
+from poisonjax.data import Dataset
 from poisonjax.experiment import METRICS
+from poisonjax.overrides import override
+from poisonjax.types import Examples
 
 
 def start(*flags):
@@ -19,8 +24,11 @@ def start(*flags):
 
 
 REFUSED = {
-    "no experiment": ([], "--experiment is required; there are mnist_badnets, mnist_clean_label"),
-    "unknown experiment": (["--experiment=mnist"], "--experiment=mnist does not exist; there are mnist_badnets"),
+    "no experiment": ([], "--experiment is required; there are cifar10_activations, "),
+    "unknown experiment": (
+        ["--experiment=mnist"],
+        "--experiment=mnist does not exist; there are cifar10_activations, ",
+    ),
     "unknown flag": (["--experimnt=mnist_badnets"], "experimnt"),
     "no flag at all": (["mnist_badnets"], "'mnist_badnets' is no flag"),
     "unknown scale": (["--scale=large"], "--scale=large: value should be one of <auto|smoke|small|paper>"),
@@ -34,6 +42,14 @@ REFUSED = {
     "L2 eps 100": (["--set=train.attack.ball=L2(100)"], "train.attack.ball.eps must be at most 28 for images"),
     "seven classes": (["--set=model.classes=7"], "poison.classes is 10, but model.classes is 7"),
     "batch of all": (["--set=train.batch=5000"], "train.batch must be at most the 300 training rows, got 5000"),
+    "too few images": (
+        ["--experiment=mnist_activations", "--set=activations=Activations(perplexity=5)"],
+        "per_class must be at most the 10 test images of class 0, got 50",
+    ),
+    "no trigger": (
+        ["--experiment=mnist_baseline", "--set=activations=Activations()"],
+        "activations compare clean with triggered images, and NoPoison has no trigger",
+    ),
     "too many poisons": (["--set=poison.rate=1", "--set=poison.target=0"], "300 rows are to be poisoned, but only 270"),
     "unknown data": (["--set=data.name=svhn"], "unknown data set 'svhn': allowed are mnist, cifar10, mnist_5k"),
 }
@@ -57,27 +73,79 @@ def test_list_names_every_experiment_with_its_claim(capsys):
     assert start("--list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == launch.names()
-    assert all("(table" in line for line in lines)
-
-
-POISONED = {"mnist_clean_label": 10, "mnist_badnets": 30}  # rows: 33 % of a class of 30, 10 % of 300
-
-
-@pytest.fixture(scope="module", params=launch.names())
-def finished(request, tmp_path_factory, data_dir):
-    """Every experiment, run once at smoke scale."""
-    workdir = tmp_path_factory.mktemp(request.param) / "run"
-    assert (
-        start(f"--experiment={request.param}", "--scale=smoke", f"--workdir={workdir}", f"--data_dir={data_dir}") == 0
+    assert all(
+        line.endswith(")") and any(at in line for at in ("(table", "(figure", "(section", "(beside")) for line in lines
     )
-    return workdir
 
 
-def test_every_experiment_ends_with_record_report_figures_curves_and_checkpoints(finished):
-    record = json.loads((finished / "record.json").read_text())
+POISONED = {  # rows: 33 % of a class of 30, 10 % of 300, ...
+    "mnist_clean_label": 10,
+    "mnist_badnets": 30,
+    "mnist_unbalanced_badnets": 28,
+    "cifar10_badnets": 10,
+    "cifar10_badnets_resnet18": 5,
+    "cifar10_clean_label": 10,
+}
+CURVES_AND_BARS = {"curves.png", "bars.png"}
+FIGURES = {  # beside these two and, where somebody attacks, images.png
+    "cifar10_adversarial_example": {"example.png"},
+    "cifar10_activations": {"tsne.png"},
+    "cifar10_capacity": {"capacity.png"},
+    "mnist_activations": {"tsne.png"},
+    "mnist_capacity": {"capacity.png"},
+}
+
+
+def like_cifar10():
+    """What looks like CIFAR-10 to the code: 20 + 10 images a class, each class of a colour of its own."""
+    rng = np.random.default_rng(0)
+
+    def split(rows):
+        label = np.arange(10 * rows, dtype=np.int32) % 10
+        colour = rng.integers(0, 256, (10, 1, 1, 3))[label]
+        image = np.clip(colour + rng.integers(-60, 60, (10 * rows, 32, 32, 3)), 0, 255).astype(np.uint8)
+        return Examples(image, label, np.arange(10 * rows, dtype=np.int32))
+
+    return Dataset("cifar10", "3.0.2", 10, split(20), split(10), "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory, data_dir):
+    """name -> the workdir of that experiment at smoke scale, run when first asked for."""
+    load, workdirs = data.load, {}
+
+    def run(name):
+        if name not in workdirs:
+            workdirs[name] = tmp_path_factory.mktemp(name) / "run"
+            assert start(*flags_of(name, workdirs[name], data_dir)) == 0
+        return workdirs[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name, folder: like_cifar10() if name == "cifar10" else load(name, folder))
+        yield run
+
+
+def flags_of(name, workdir, data_dir):
+    return [f"--experiment={name}", "--scale=smoke", f"--workdir={workdir}", f"--data_dir={data_dir}"]
+
+
+def recorded(workdir):
+    return json.loads((workdir / "record.json").read_text())
+
+
+every_experiment = pytest.mark.parametrize("name", launch.names())
+two_experiments = pytest.mark.parametrize("name", ["mnist_badnets", "mnist_clean_label"])
+
+
+@every_experiment
+def test_every_experiment_ends_with_record_report_figures_curves_and_checkpoints(name, smoke):
+    finished, record = smoke(name), recorded(smoke(name))
     report = (finished / "report.md").read_text()
-    for name in ("images.png", "curves.png", "bars.png"):
-        assert (finished / "figures" / name).read_bytes().startswith(b"\x89PNG") and f"figures/{name}" in report
+    images = set() if record["attack_gate"] is None else {"images.png"}
+    expected = CURVES_AND_BARS | images | FIGURES.get(name, set())
+    assert {path.name for path in (finished / "figures").iterdir()} == expected
+    for figure in expected:
+        assert (finished / "figures" / figure).read_bytes().startswith(b"\x89PNG") and f"figures/{figure}" in report
     for arm in record["arms"]:
         assert list((finished / "tensorboard" / arm / "0").glob("events.out.tfevents.*"))
         assert [path.name for path in (finished / "seed0" / arm / "checkpoints").glob("[0-9]*")]
@@ -85,76 +153,70 @@ def test_every_experiment_ends_with_record_report_figures_curves_and_checkpoints
     assert record["finding"] in report
 
 
-def test_the_record_has_what_its_schema_promises(finished):
-    record = json.loads((finished / "record.json").read_text())
+@every_experiment
+def test_the_record_has_what_its_schema_promises(name, smoke):
+    record = recorded(smoke(name))
     assert record["scale"] == "smoke" and record["seeds"] == [0]
     assert list(record["arms"]) == [arm["name"] for arm in record["config"]["arms"]]
-    assert record["dataset"] | {"sha256": ""} == {
-        "name": "mnist_5k",
-        "version": "1.0.0",
-        "train": 300,
-        "test": 100,
-        "sha256": "",
-    }
-    assert len(record["dataset"]["sha256"]) == 64
+    train, test = (100, 50) if "cifar10" in name else (280 if "unbalanced" in name else 300, 100)
+    dataset = {"name": "cifar10" if "cifar10" in name else "mnist_5k", "train": train, "test": test}
+    assert record["dataset"].items() >= dataset.items() and len(record["dataset"]["sha256"]) == 64
     for arm in record["arms"].values():
-        assert arm["seconds"] > 0 and arm["train_images_per_second"] > 0
-        for name in METRICS:
-            metric = arm[name]
+        assert arm["seconds"] > 0 and arm["train_images_per_second"] > 0 and arm["parameters"] > 100
+        for each in METRICS:
+            metric = arm[each]
             hits, of = metric["numerator"][0], metric["denominator"][0]
             assert metric["per_seed"] == [hits / of if of else None] and metric["std"] is None
             assert sum(metric["per_class"]["numerator"][0]) == hits
             assert sum(metric["per_class"]["denominator"][0]) == of
             assert of == 0 or metric["ci95"][0] <= metric["mean"] <= metric["ci95"][1]
-        assert arm["clean_accuracy"]["denominator"] == arm["robust_accuracy"]["denominator"] == [100]
+        assert arm["clean_accuracy"]["denominator"] == arm["robust_accuracy"]["denominator"] == [test]
+        assert (arm["activations"] is not None) == ("activations" in name)
     for cells in record["verdict"].values():
         assert set(cells.values()) == {"inconclusive"}  # the smoke scale is not the published setting
-    assert record["attack_gate"].keys() >= {"passed", "asr"}
+    assert (record["attack_gate"] is None) == (record["config"]["poison"]["type"] == "NoPoison")
     assert record["environment"].keys() >= {"jax", "jaxlib", "flax", "device", "device_count", "commit"}
-    assert record["command"].startswith(f"python launch.py --experiment={record['experiment']} --scale=smoke --seeds=1")
-    if record["experiment"] in POISONED:
-        assert record["poison"][0]["rows"] == POISONED[record["experiment"]]
+    assert record["command"] == f"python launch.py --experiment={name} --scale=smoke --seeds=1"
+    if name in POISONED:
+        assert record["poison"][0]["rows"] == POISONED[name]
     if record["config"]["proxy"] is not None:
         assert 0 <= record["poison"][0]["proxy"]["robust_accuracy"] <= 1
 
 
-def test_the_same_command_again_changes_nothing_but_more_seeds_are_added(finished, data_dir):
-    record = json.loads((finished / "record.json").read_text())
-    command = [
-        f"--experiment={record['experiment']}",
-        "--scale=smoke",
-        f"--workdir={finished}",
-        f"--data_dir={data_dir}",
-    ]
-    assert start(*command) == 0
-    assert json.loads((finished / "record.json").read_text()) == record
-    if record["experiment"] != "mnist_badnets":
-        return
-    assert start(*command, "--seeds=2") == 0
-    both = json.loads((finished / "record.json").read_text())
-    for arm, metrics in both["arms"].items():
+@two_experiments
+def test_the_same_command_again_changes_nothing(name, smoke, data_dir):
+    finished, record = smoke(name), recorded(smoke(name))
+    assert start(*flags_of(name, finished, data_dir)) == 0
+    assert recorded(finished) == record
+
+
+def test_more_seeds_are_added_to_those_done(smoke, data_dir):
+    finished, record = smoke("mnist_badnets"), recorded(smoke("mnist_badnets"))
+    assert start(*flags_of("mnist_badnets", finished, data_dir), f"--seeds={len(record['seeds']) + 1}") == 0
+    for arm, metrics in recorded(finished)["arms"].items():
         for name in METRICS:
-            assert metrics[name]["numerator"][0] == record["arms"][arm][name]["numerator"][0]
-            assert len(metrics[name]["per_seed"]) == 2
+            assert metrics[name]["numerator"][:-1] == record["arms"][arm][name]["numerator"]
         assert metrics["clean_accuracy"]["std"] is not None
 
 
-def test_another_configuration_on_the_same_workdir_is_refused(finished, data_dir, capsys):
-    record = json.loads((finished / "record.json").read_text())
-    status = start(
-        f"--experiment={record['experiment']}",
-        "--scale=smoke",
-        f"--workdir={finished}",
-        f"--data_dir={data_dir}",
-        "--set=poison.rate=.2",
-    )
+@two_experiments
+def test_another_configuration_on_the_same_workdir_is_refused(name, smoke, data_dir, capsys):
+    finished = smoke(name)
+    capsys.readouterr()
+    status = start(*flags_of(name, finished, data_dir), "--set=poison.rate=.2")
     line = capsys.readouterr().err
     assert status == 2 and "poison.rate is" in line and "--workdir" in line and line.count("\n") == 1
 
 
-def test_an_attack_that_cannot_move_to_its_eps_is_warned_of(finished, data_dir, tmp_path, capsys):
-    record = json.loads((finished / "record.json").read_text())
-    assert any("less than its eps" in line for line in record["warnings"]) == (
-        record["config"]["train"]["attack"]["random_start"] is False
-        and record["config"]["train"]["attack"]["steps"] * record["config"]["train"]["attack"]["step"] < 0.3
-    )
+def test_settings_that_are_legal_but_hardly_meant_are_warned_of():
+    plan = launch.module("mnist_badnets").experiment("paper")
+    assert plan.warnings() == [RANDOM_START]
+    short = override(override(plan, "train.attack.steps=5"), "evaluation.attack.random_start=false")
+    (line,) = short.warnings()
+    assert line.startswith("train.attack can move at most 0.05 (5 steps of 0.01 without a random start), less than its")
+
+
+RANDOM_START = (
+    "train.attack starts at the image itself and evaluation.attack at random in the ball: a network may come out "
+    "robust against the first only"
+)

@@ -1,5 +1,6 @@
 """Networks: frozen, hashable modules from images in [0, 1] to logits and features."""
 
+from poisonjax.models.cifar import MobileNet, ReportCifarCNN, ResNet18
 from poisonjax.models.mnist import MadryCNN, ReportCNN, WongCNN
 
-__all__ = ["MadryCNN", "ReportCNN", "WongCNN"]
+__all__ = ["MadryCNN", "MobileNet", "ReportCNN", "ReportCifarCNN", "ResNet18", "WongCNN"]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from poisonjax import distributed
 from poisonjax.types import Array
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added (above, below), (left, right)
@@ -22,10 +23,14 @@ def conv(x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: st
     makes the gradients of that slow on a CPU inside while, scan and fori_loop, where they leave the layout that it
     is fast in (github.com/jax-ml/jax/issues/12868), so there they are written out. Reverse mode only, of any order.
     """
+    return _conv(x, kernel, *_geometry(x, kernel, stride, padding))
+
+
+def _geometry(x, kernel, stride, padding) -> tuple[tuple[int, int], Pads]:
     strides = (stride, stride) if isinstance(stride, int) else tuple(stride)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return _conv(x, kernel, strides, tuple((low, high) for low, high in padding))
+    return strides, tuple((low, high) for low, high in padding)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -49,8 +54,9 @@ def _by_platform(cpu, default, *arrays, **keywords):
     return lax.platform_dependent(*arrays, cpu=partial(cpu, **keywords), default=partial(default, **keywords))
 
 
-def _lax_conv(x, kernel, strides, pads):
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def _lax_conv(x, kernel, strides, pads, groups=1):
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups)
 
 
 def _lax_gradients(x, kernel, g, strides, pads):
@@ -82,12 +88,73 @@ def _as_product(x, kernel, strides) -> bool:
 
 def _patches_conv(x, kernel, strides, pads):
     """The patches of x side by side, as one matrix, times the kernel: slices and a product, which loops leave fast."""
-    (rows, columns, _, features), (down, right) = kernel.shape, strides
+    taps = _taps(x, kernel.shape[:2], strides, pads)
+    return jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _taps(x, size, strides, pads):
+    """What each of the rows x columns of a kernel sees of x, in order: as many slices."""
+    (rows, columns), (down, right) = size, strides
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     height, width = (x.shape[1] - rows) // down + 1, (x.shape[2] - columns) // right + 1
     last = (down * (height - 1) + 1, right * (width - 1) + 1)
-    shifted = [x[:, i : i + last[0] : down, j : j + last[1] : right] for i in range(rows) for j in range(columns)]
-    return jnp.concatenate(shifted, -1) @ kernel.reshape(-1, features)
+    return [x[:, i : i + last[0] : down, j : j + last[1] : right] for i in range(rows) for j in range(columns)]
+
+
+def depthwise_conv(
+    x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: str | Sequence = "SAME"
+) -> Array:
+    """x [b h w c] and kernel [i j 1 c] of one dtype -> [b h' w' c]: each channel with a kernel of its own.
+
+    Otherwise as `conv`. XLA's own gradients of it are tens to hundreds of times slower in loops on a CPU.
+    """
+    return _depthwise(x, kernel, *_geometry(x, kernel, stride, padding))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads) -> Array:
+    return _by_platform(_sum_of_slices, _lax_depthwise, x, kernel, strides=strides, pads=pads)
+
+
+def _depthwise_forward(x, kernel, strides, pads):
+    return _depthwise(x, kernel, strides, pads), (x, kernel)
+
+
+def _depthwise_backward(strides, pads, saved, g):
+    return _by_platform(_cpu_depthwise_gradients, _lax_depthwise_gradients, *saved, g, strides=strides, pads=pads)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _lax_depthwise(x, kernel, strides, pads):
+    return _lax_conv(x, kernel, strides, pads, groups=x.shape[-1])
+
+
+def _lax_depthwise_gradients(x, kernel, g, strides, pads):
+    return jax.vjp(partial(_lax_depthwise, strides=strides, pads=pads), x, kernel)[1](g)
+
+
+def _sum_of_slices(x, kernel, strides, pads):
+    """For each tap of the kernel a slice of x times its weights; added up in float32."""
+    return sum(
+        part.astype(jnp.float32) * weights
+        for part, weights in zip(
+            _taps(x, kernel.shape[:2], strides, pads), kernel.reshape(-1, x.shape[-1]), strict=True
+        )
+    ).astype(x.dtype)
+
+
+def _cpu_depthwise_gradients(x, kernel, g, strides, pads):
+    _, to_kernel = jax.vjp(lambda kernel: _sum_of_slices(x, kernel, strides, pads), kernel)
+    edges = []
+    for size, taps, came, stride, (low, _) in zip(
+        x.shape[1:], kernel.shape[:2], g.shape[1:], strides, pads, strict=False
+    ):
+        before = taps - 1 - low
+        edges.append((before, size + taps - 2 - (came - 1) * stride - before, stride - 1))
+    spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    return _depthwise(spread, kernel[::-1, ::-1], (1, 1), ((0, 0), (0, 0))), *to_kernel(g)
 
 
 def max_pool2(x: Array) -> Array:
@@ -142,19 +209,45 @@ def _enlarge(x):
 
 
 class Conv(nn.Module):
-    """nn.Conv for images [b h w c], with its parameters and initialisers, computed by `conv`."""
+    """nn.Conv for images [b h w c], with its parameters and initialisers, computed by `conv` in `dtype`.
+
+    feature_group_count: 1, or the number of channels for a `depthwise_conv`, which has as many features. ValueError
+    for another one.
+    """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
     strides: int | tuple[int, int] = 1
     padding: str | Sequence = "SAME"
     use_bias: bool = True
+    feature_group_count: int = 1
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        shape = (*self.kernel_size, x.shape[-1], self.features)
-        y = conv(x, self.param("kernel", nn.initializers.lecun_normal(), shape), self.strides, self.padding)
-        return y + self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else y
+        channels, groups = x.shape[-1], self.feature_group_count
+        if groups != 1 and not groups == channels == self.features:
+            raise ValueError(
+                f"feature_group_count must be 1, or the {channels} channels if there are as many features, got "
+                f"{groups} for {self.features} features"
+            )
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(), (*self.kernel_size, channels // groups, self.features)
+        )
+        compute = conv if groups == 1 else depthwise_conv
+        y = compute(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding)
+        if not self.use_bias:
+            return y
+        return y + self.param("bias", nn.initializers.zeros_init(), (self.features,)).astype(self.dtype)
+
+
+def batch_norm(x: Array, train: bool, dtype: str = "float32") -> Array:
+    """flax's BatchNorm inside a compact module (Ioffe & Szegedy 2015, algorithm 1); running averages keep 0.9 a step.
+
+    x [b ... c] -> the same, in `dtype`. When training, mean and variance are those of the rows of all devices.
+    """
+    axis = distributed.axis() if train else None
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, axis_name=axis)(x)
 
 
 class Dropout(nn.Module):

@@ -4,29 +4,15 @@ All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]): 
 last layer; keys [b], one a row, are for the noise of training. Initialisers are flax's.
 """
 
-import dataclasses
-
 import flax.linen as nn
 from jax.nn import relu
 
 from poisonjax.models.layers import Conv, Dropout, max_pool2
+from poisonjax.models.network import Network, Outputs
 from poisonjax.types import Array
 
-Outputs = tuple[Array, Array]
 
-
-class _Sized(nn.Module):
-    """Every field is a size, or a tuple of them. ValueError for one below 1."""
-
-    def __post_init__(self):
-        sizes = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
-        for name in sizes.keys() - {"parent", "name"}:
-            if min(sizes[name] if isinstance(sizes[name], tuple) else (sizes[name],), default=0) < 1:
-                raise ValueError(f"{name} must be at least 1, got {sizes[name]}")
-        super().__post_init__()
-
-
-class ReportCNN(_Sized):
+class ReportCNN(Network):
     """The report's CNN, of Keras' mnist_cnn example; the report has a width of 128, 512 and 1024 (its figure 6)."""
 
     width: int = 128
@@ -35,9 +21,7 @@ class ReportCNN(_Sized):
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
         """ValueError when training without keys for the dropout."""
-        if train and keys is None:
-            raise ValueError("ReportCNN has dropout: training needs keys, one a row")
-        keys = keys if train else None
+        keys = self.noise_keys(train, keys)
         x = relu(Conv(32, (3, 3), padding="VALID")(x))
         x = relu(Conv(64, (3, 3), padding="VALID")(x))
         x = Dropout(0.25)(max_pool2(x), keys)
@@ -45,7 +29,7 @@ class ReportCNN(_Sized):
         return nn.Dense(self.classes)(Dropout(0.5)(features, keys)), features
 
 
-class MadryCNN(_Sized):
+class MadryCNN(Network):
     """The network of the MNIST challenge (Madry et al. 2018, section 5); its sizes are doubled for figure 4."""
 
     filters: tuple[int, ...] = (32, 64)
@@ -60,7 +44,7 @@ class MadryCNN(_Sized):
         return nn.Dense(self.classes)(features), features
 
 
-class WongCNN(_Sized):
+class WongCNN(Network):
     """The small network for MNIST of "Fast is better than free" (Wong et al. 2020, section 5.1)."""
 
     filters: tuple[int, ...] = (16, 32)

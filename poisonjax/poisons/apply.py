@@ -29,7 +29,7 @@ def poisoned(apply: Callable[[Examples], Examples], examples: Examples, rows: Ar
 
     Row by row, so a stream of batches gives what the whole data set gives.
     """
-    hit = jnp.isin(examples.index, rows)
+    hit = jnp.isin(examples.index, rows, method="binary_search")  # comparing all pairs takes n times m bytes
     changed = apply(examples)
     image = jnp.where(hit[:, None, None, None], changed.image, examples.image)
     return Examples(image, jnp.where(hit, changed.label, examples.label), examples.index)

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from poisonjax.adversarial_example import Shown
 from poisonjax.reports.table import LABELS
 
 DPI = 150
@@ -41,12 +42,42 @@ def _show(axis, image: np.ndarray) -> None:
     axis.set_yticks([])
 
 
+def adversarial_example(shown: dict[str, Shown], magnify: float, names: tuple[str, ...], title: str) -> Figure:
+    """Each image of each arm: clean, the perturbation magnified around grey, adversarial; with what is predicted.
+
+    names: of the classes; none for their numbers.
+    """
+    rows = [(arm, of, row) for arm, of in shown.items() for row in range(len(of.labels))]
+    figure = Figure(figsize=(6.2, 2.1 * len(rows) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    for axes, (arm, of, row) in zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True):
+        change = (of.adversarial[row] - of.clean[row]) * magnify
+        images = of.clean[row], np.clip(change / 2 + 0.5, 0.0, 1.0), of.adversarial[row]
+        titles = _said(of.before[row], names), f"perturbation × {magnify:g}", _said(of.after[row], names)
+        for axis, image, heading in zip(axes, images, titles, strict=True):
+            _show(axis, image)
+            axis.set_title(heading, fontsize=8)
+        label = int(of.labels[row])
+        axes[0].set_ylabel(f"{arm}\nis {names[label] if names else label}", fontsize=8)
+    return figure
+
+
+def _said(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
+    """What the network predicts, and how sure it is."""
+    best = int(probabilities.argmax())
+    return f"“{names[best] if names else best}”, {probabilities[best]:.1%}"
+
+
 PANELS = {
     "train_loss": "training loss",
     "train_accuracy": "training accuracy",
     "clean_accuracy": "clean accuracy, test",
     "attack_success_rate": "attack success rate, test",
+    "linear_probe_auc": "AUC of a linear probe for the trigger",
+    "silhouette": "silhouette of triggered and clean activations",
+    "mmd2": "MMD² of triggered and clean activations",
 }
+FRACTIONS = ("train_accuracy", "clean_accuracy", "attack_success_rate", "linear_probe_auc")
 
 
 def _has(record: dict, name: str) -> bool:
@@ -68,7 +99,7 @@ def curves(record: dict) -> Figure:
                 axis.plot(xs, ys, f"C{colour}{STYLES[colour % 3]}", lw=1, ms=3, label=arm if seed == 0 else None)
         axis.set_title(heading, fontsize=10)
         axis.set_xlabel("epoch")
-        if "loss" not in name:
+        if name in FRACTIONS:
             axis.set_ylim(-0.03, 1.03)
     figure.axes[0].legend()
     figure.suptitle(f"{record['experiment']}, {record['scale']} scale")

@@ -55,7 +55,15 @@ def _arm(results: list[dict]) -> dict:
         "train_images_per_second": images / seconds if seconds else None,
         "seconds": seconds,
         "history": [result["history"] for result in results],
+        "activations": _activations([result["activations"] for result in results]),
     }
+
+
+def _activations(found: list[dict | None]) -> dict | None:
+    """{metric: over seeds}, each value the mean over classes; None if the experiment does not ask."""
+    if found[0] is None:
+        return None
+    return {name: statistics.spread([of[name]["mean"] for of in found]) for name in found[0]}
 
 
 def _printed(rows: list[dict], field: str) -> dict:

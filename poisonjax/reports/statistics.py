@@ -37,6 +37,16 @@ def summary(counts: list[Count]) -> dict:
     }
 
 
+def spread(values: list[float | None]) -> dict:
+    """Numbers of several seeds: mean, std with n - 1 (None for one), per_seed; None is left out."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": float(np.mean(known)) if known else None,
+        "std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        "per_seed": values,
+    }
+
+
 def _student(values: list[float]) -> list[float]:
     """95 % interval of the mean of n >= 2 values in [0, 1]."""
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))

@@ -103,6 +103,33 @@ def speed(record: dict) -> str:
     return rows(["arm", "training images/s", "seconds"], body)
 
 
+ACTIVATIONS = {
+    "linear_probe_auc": "AUC of a linear probe",
+    "silhouette": "silhouette",
+    "mmd2": "MMD²",
+    "mmd_p_value": "p-value of the MMD, mean over classes",
+}
+
+
+def activations(record: dict) -> list[str]:
+    """How well triggered images can be told from clean ones inside each network; nothing if nobody asked."""
+    found = {arm: metrics["activations"] for arm, metrics in record["arms"].items() if metrics["activations"]}
+    if not found:
+        return []
+    body = [[arm, *(plain(of[name]) for name in ACTIVATIONS)] for arm, of in found.items()]
+    return [
+        "## Activations before the last layer, triggered against clean images of each class",
+        rows(["arm", *ACTIVATIONS.values()], body),
+    ]
+
+
+def plain(number: dict) -> str:
+    """mean ± std of a number that is no percentage."""
+    if number["mean"] is None:
+        return "–"
+    return f"{number['mean']:.3g}" + ("" if number["std"] is None else f" ± {number['std']:.2g}")
+
+
 def _bullets(lines: list[str], empty: str) -> str:
     return "\n".join(f"- {line}" for line in lines) or empty
 
@@ -142,6 +169,7 @@ def markdown(record: dict, figures: list[str]) -> str:
         results(record),
         "## By true class (%)",
         *(part for name in BY_CLASS for part in by_class(record, name)),
+        *activations(record),
         "## Poison",
         _poison(record),
         "## Warnings",

@@ -1,0 +1,49 @@
+"""Clean CIFAR-10: how accurate and how robust are ResNet-18 and the report's CNN? (table T2)
+
+The report prints 92.7 % natural and 79.4 % PGD accuracy. Published setting: 50,000 images, PGD with 8/255.
+
+    python launch.py --experiment=cifar10_baseline
+"""
+
+import dataclasses
+
+from experiments import cifar10_badnets, cifar10_badnets_resnet18
+from poisonjax.experiment import Arm, Experiment, Printed
+from poisonjax.models import ReportCifarCNN, ResNet18, WongCNN
+from poisonjax.poisons import NoPoison
+from poisonjax.scales import cifar10
+from poisonjax.training import Adam, Cosine
+
+CNN = {"paper": ReportCifarCNN(), "small": WongCNN((32, 64), 128), "smoke": WongCNN((4, 8), 16)}
+
+
+def experiment(scale: str) -> Experiment:
+    madry, cnn = cifar10_badnets.MADRY, {"model": CNN[scale], "optimizer": Adam(1e-3, Cosine())}
+    paper = dataclasses.replace(
+        cifar10_badnets_resnet18.experiment("paper"),
+        name="cifar10_baseline",
+        title="CIFAR-10 without any poison, with and without PGD adversarial training.",
+        paper_table="T2",
+        poison=NoPoison(),
+        arms=(
+            Arm("standard"),
+            Arm("pgd_at", True),
+            Arm("pgd_at_madry", True, attack=madry),
+            Arm("standard_report_cnn", **cnn),
+            Arm("pgd_at_report_cnn", True, **cnn),
+            Arm("pgd_at_madry_report_cnn", True, attack=madry, **cnn),
+        ),
+        printed=(
+            Printed("T2", "standard", "clean_accuracy", 0.927),
+            Printed(
+                "T2",
+                "pgd_at",
+                "robust_accuracy",
+                0.794,
+                note="79.4 % is the natural accuracy of Madry et al.'s adversarially trained simple network; its PGD "
+                "accuracy is 43.7 %",
+            ),
+        ),
+        known=(),
+    )
+    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2))

@@ -1,0 +1,120 @@
+"""Convolutional networks for images of 32 x 32 in [0, 1].
+
+All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]), float32: features are the activations
+before the last layer; keys [b], one a row, are for the noise of training. Initialisers are flax's. MobileNet and
+ResNet18 have batch statistics and compute in `dtype`, float32 or bfloat16, with parameters and statistics in float32.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.nn import relu
+
+from poisonjax.models.layers import Conv, Dropout, batch_norm, max_pool2
+from poisonjax.models.network import Network, Outputs
+from poisonjax.types import Array
+
+MEAN, STD = np.float32([0.4914, 0.4822, 0.4465]), np.float32([0.2470, 0.2435, 0.2616])
+
+
+def normalised(x: Array) -> Array:
+    """x [b h w c] in [0, 1] less the mean and over the standard deviation of CIFAR-10's training pixels, [b h w 3].
+
+    A grey image counts as one with three equal channels. ValueError unless c is 1 or 3.
+    """
+    if x.shape[-1] not in (1, 3):
+        raise ValueError(f"images are normalised as CIFAR-10's and must have 1 or 3 channels, got {x.shape[-1]}")
+    return (x - MEAN) / STD
+
+
+class ReportCifarCNN(Network):
+    """The report's CNN for CIFAR-10, of Keras' cifar10_cnn example; it has no published normalisation."""
+
+    width: int = 512
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        """ValueError when training without keys for the dropout."""
+        keys = self.noise_keys(train, keys)
+        for features in (32, 64):
+            x = relu(Conv(features, (3, 3))(x))
+            x = relu(Conv(features, (3, 3), padding="VALID")(x))
+            x = Dropout(0.25)(max_pool2(x), keys)
+        features = relu(nn.Dense(self.width)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes)(Dropout(0.5)(features, keys)), features
+
+
+class MobileNet(Network):
+    """MobileNet v1 (Howard et al. 2017, table 1), as Keras has it: the last depthwise convolution has stride 1.
+
+    The report took Keras' network for 32 x 32 images as it was, so the strides are the published ones, for 224 x 224:
+    a 32 x 32 image is 1 x 1 for the last two layers. ReLU is the paper's; Keras stops it at 6. alpha multiplies the
+    number of features of every layer, rounded down. ValueError if that leaves a layer without any.
+    """
+
+    alpha: float = 1.0
+    classes: int = 10
+    dtype: str = "float32"
+
+    LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+
+    def __post_init__(self):
+        if not self.alpha >= 1 / 32:
+            raise ValueError(f"alpha must be at least 1/32, got {self.alpha}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        def layer(x, features, kernel, stride=1, groups=1):
+            options = {"use_bias": False, "feature_group_count": groups, "dtype": self.dtype}
+            return relu(batch_norm(Conv(features, kernel, stride, **options)(x), train, self.dtype))
+
+        x = layer(normalised(x), int(32 * self.alpha), (3, 3), 2)
+        for features, stride in self.LAYERS:
+            x = layer(x, x.shape[-1], (3, 3), stride, groups=x.shape[-1])
+            x = layer(x, int(features * self.alpha), (1, 1))
+        features = x.mean((1, 2), dtype=jnp.float32)
+        return nn.Dense(self.classes)(features), features
+
+
+class _Block(nn.Module):
+    """Two convolutions of 3 x 3 and a way around them, which is a projection where the size changes."""
+
+    features: int
+    stride: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        conv = partial(Conv, self.features, use_bias=False, dtype=self.dtype)
+        norm = partial(batch_norm, train=train, dtype=self.dtype)
+        y = relu(norm(conv((3, 3), strides=self.stride)(x)))
+        y = norm(conv((3, 3))(y))
+        if x.shape != y.shape:
+            x = norm(conv((1, 1), strides=self.stride)(x))
+        return relu(x + y)
+
+
+class ResNet18(Network):
+    """ResNet-18 (He et al. 2016, table 1, with projections: option B) as is usual for CIFAR-10.
+
+    Its first layer is 3 x 3 of stride 1 without a pool, instead of 7 x 7 of stride 2 with one. filters: of the first
+    stage; each of the other three doubles them.
+    """
+
+    filters: int = 64
+    classes: int = 10
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        x = Conv(self.filters, (3, 3), use_bias=False, dtype=self.dtype)(normalised(x))
+        x = relu(batch_norm(x, train, self.dtype))
+        for stage in range(4):
+            for stride in (1 if stage == 0 else 2, 1):
+                x = _Block(self.filters * 2**stage, stride, self.dtype)(x, train)
+        features = x.mean((1, 2), dtype=jnp.float32)
+        return nn.Dense(self.classes)(features), features
