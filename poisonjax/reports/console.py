@@ -8,6 +8,10 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 
+# What stands behind a bar, shortened so that the bar keeps its place in a narrow terminal.
+SHORT = {"train_loss": "loss", "train_accuracy": "train", "clean_accuracy": "clean", "attack_success_rate": "ASR"}
+
+
 def say(line: str) -> None:
     """One line on standard error, above any progress bar."""
     tqdm.write(line, file=sys.stderr)
@@ -29,8 +33,9 @@ class Bar:
         self._bar.update(images)
 
     def epoch(self, row: dict) -> None:
-        """The numbers of an epoch, behind the bar."""
-        self._bar.set_postfix({name: f"{row[name]:.3f}" for name in row.keys() - {"epoch", "step"}}, refresh=False)
+        """Some numbers of an epoch, behind the bar."""
+        shown = {short: f"{row[name]:.3f}" for name, short in SHORT.items() if name in row}
+        self._bar.set_postfix(shown, refresh=False)
 
     def __enter__(self):
         return self

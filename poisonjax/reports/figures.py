@@ -80,6 +80,12 @@ PANELS = {
 FRACTIONS = ("train_accuracy", "clean_accuracy", "attack_success_rate", "linear_probe_auc")
 
 
+def _legend(figure: Figure) -> None:
+    """Below all, where it hides nothing."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), fontsize=8, frameon=False)
+
+
 def _has(record: dict, name: str) -> bool:
     """Whether any epoch of any arm has this number."""
     return any(name in row for metrics in record["arms"].values() for of in metrics["history"] for row in of)
@@ -101,7 +107,7 @@ def curves(record: dict) -> Figure:
         axis.set_xlabel("epoch")
         if name in FRACTIONS:
             axis.set_ylim(-0.03, 1.03)
-    figure.axes[0].legend()
+    _legend(figure)
     figure.suptitle(f"{record['experiment']}, {record['scale']} scale")
     return figure
 
@@ -128,7 +134,7 @@ def bars(record: dict) -> Figure:
     axis.set_ylim(0, 1.05)
     seeds = "1 seed" if len(record["seeds"]) == 1 else f"{len(record['seeds'])} seeds"
     axis.set_title(f"{record['experiment']}, {record['scale']} scale, {seeds}")
-    axis.legend(fontsize=8)
+    _legend(figure)
     return figure
 
 
