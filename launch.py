@@ -129,7 +129,7 @@ def main(argv: list[str]) -> int:
         except KeyboardInterrupt:
             return complain("stopped at once; what was saved is not lost, the same command goes on from there", 130)
     for name in names():
-        print(f"{name:28s}{module(name).__doc__.splitlines()[0]}")
+        print(f"{name:32s}{module(name).__doc__.splitlines()[0]}")
     return 0
 
 

@@ -16,14 +16,14 @@ BATCH, STEPS = 64, 4
 def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> int:
     """Gradients of one image that one seed evaluates: an attack step is one, an update counts as two.
 
-    Classes are taken to be of equal size.
+    Classes are taken to be of equal size, and the networks of all arms to be the experiment's.
     """
 
     def training(settings: Training, adversarial: bool) -> int:
         images = settings.total_steps(train_rows) * settings.batch
         return images * (2 + (settings.attack.steps if adversarial else 0))
 
-    arms = sum(training(experiment.train, arm.adversarial) for arm in experiment.arms)
+    arms = sum(training(experiment.training_of(arm), arm.adversarial) for arm in experiment.arms)
     judged = len(experiment.arms) * test_rows * experiment.evaluation.attack.steps
     if experiment.proxy is None:
         return arms + judged

@@ -1,18 +1,59 @@
-"""python -m poisonjax.reports: renews the tables of README.md and results/README.md from the records in results/."""
+"""python -m poisonjax.reports: the tables of README.md and results/README.md, or a site, from records alone."""
 
+import argparse
 import pathlib
 import sys
 
+from poisonjax.reports.site import folder
 from poisonjax.reports.summary import pages
 from poisonjax.workdir import write_atomic
 
+NAME = "python -m poisonjax.reports"
 
-def main() -> int:
-    """The exit status."""
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        sys.exit(_complain(message, 2))
+
+
+def _complain(error: object, status: int) -> int:
+    """One line on standard error; the status."""
+    print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=NAME, description=__doc__.partition(": ")[2], allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", title="commands")
+    tables = "renew the tables of README.md and results/README.md; what happens without a command"
+    commands.add_parser("tables", help=tables, description=tables, allow_abbrev=False)
+    help = "write a static site of all records below a folder"
+    site = commands.add_parser("site", help=help, description=help, allow_abbrev=False)
+    site.add_argument("--records", type=pathlib.Path, required=True, help="folder with records, at any depth")
+    site.add_argument("--out", type=pathlib.Path, required=True, help="folder of the site; replaced if it is one")
+    return parser
+
+
+def _tables() -> None:
     for path, text in pages(pathlib.Path(__file__).parents[2]).items():
         write_atomic(path, text)
+
+
+def main(words: list[str]) -> int:
+    """The exit status: 0 done; 1 the machine failed; 2 bad input."""
+    asked = _parser().parse_args(words)
+    try:
+        if asked.command == "site":
+            folder.write(asked.records, asked.out)
+            print(asked.out / "index.html")
+        else:
+            _tables()
+    except ValueError as error:
+        return _complain(error, 2)
+    except OSError as error:
+        return _complain(error, 1)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

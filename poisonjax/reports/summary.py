@@ -1,8 +1,8 @@
 """All records on one page: the tables of README.md and results/README.md, made from records alone."""
 
-import json
 import pathlib
 
+from poisonjax.reports.site.reading import collect
 from poisonjax.reports.table import COMPARISON, LABELS, compared, percent, rows
 
 BEGIN, END = "<!-- results: made by `python -m poisonjax.reports` -->", "<!-- /results -->"
@@ -10,9 +10,11 @@ SHORT = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_
 
 
 def load(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict]]:
-    """Every record below a folder, with its path relative to it, the paper scale first."""
-    found = [(path.relative_to(folder), json.loads(path.read_text())) for path in folder.rglob("record.json")]
-    return sorted(found, key=lambda pair: (pair[1]["scale"] != "paper", str(pair[0])))
+    """Every record below a folder but the points of sweeps, with its path relative to it, the paper scale first.
+
+    ValueError naming the file that is damaged or of a newer format.
+    """
+    return [(pathlib.Path(run.path / "record.json"), run.record) for run in collect(folder).runs]
 
 
 def _cell(record: dict, arm: str, name: str) -> str:

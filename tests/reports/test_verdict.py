@@ -163,6 +163,9 @@ def test_estimates_grow_with_the_work(plan):
     twice = dataclasses.replace(plan, train=dataclasses.replace(plan.train, epochs=2 * plan.train.epochs))
     train = 20 * 60000 * (2 + 2 * 42)
     assert image_gradients(twice, 60000, 10000) - base == train
+    longer = dataclasses.replace(ARMS[1], attack=dataclasses.replace(plan.train.attack, steps=50))
+    more = image_gradients(dataclasses.replace(plan, arms=(ARMS[0], longer, ARMS[2])), 60000, 10000) - base
+    assert more == 20 * 60000 * 10
     assert base == train + 10 * 60000 * 42 + 3 * 10000 * 40 + 1980 * 200
 
 

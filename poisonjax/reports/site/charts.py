@@ -1,0 +1,278 @@
+"""Curves and heat maps as SVG within a page: colours and fonts are the page's, so they follow its dark mode."""
+
+import functools
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from poisonjax.reports.figures import PANELS
+from poisonjax.reports.site.reading import MAIN, Point, Sweep
+from poisonjax.reports.table import LABELS
+
+COLOURS = 8  # --series-0 and so on of site.css
+MARKERS, DASHES = "os^D", ("-", "--", ":")  # lines that coincide, and more lines than colours, can be told apart
+# Drawn in colours that nothing else has, which then give way to the variables of the style sheet.
+INK, RULE, PAPER, FAILED = ("#fe00f0", "#fe00f1", "#fe00f2", "#fe00f3")
+VARIABLES = {INK: "--ink", RULE: "--rule", PAPER: "--paper", FAILED: "--failed"}
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.5,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "hatch.color": RULE,
+}
+PERCENT = ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
+MANY = 20  # numbers further apart than this factor are shown on a logarithmic axis
+
+
+def look(series: int) -> dict:
+    """How the line of the series-th arm looks."""
+    colour, dash = f"#fe00{series % COLOURS:02x}", DASHES[series // COLOURS % len(DASHES)]
+    return {"color": colour, "linestyle": dash, "marker": MARKERS[series % len(MARKERS)]}
+
+
+def _panel(name: str, label: str | None, size: tuple[float, float], draw: Callable[[Axes], None]) -> Markup:
+    """What draw paints, as SVG for a page. name: of no other picture of the page. label: None for a key."""
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained" if label else "none")
+        draw(figure.subplots() if label else figure.add_axes((0, 0, 1, 1)))
+        text = io.StringIO()
+        figure.savefig(text, format="svg")
+    return Markup(_for_page(text.getvalue(), label))
+
+
+def _for_page(text: str, label: str | None) -> str:
+    """matplotlib's file as an element: without what only files need, with a name for those who cannot see it.
+
+    label: None for what says nothing to them.
+    """
+    root = ElementTree.fromstring(text)
+    used = set(re.findall(r'(?:url\(|")#([^)"]+)', text))
+    for element in list(root.iter()):
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
+        for child in element.findall(f"{{{SVG}}}metadata"):
+            element.remove(child)
+    width = float(root.attrib.pop("width").removesuffix("pt"))
+    del root.attrib["height"], root.attrib["version"]
+    root.attrib |= {"class": "chart", "style": f"width: {width * 4 / 3:.0f}px"}
+    root.attrib |= {"aria-hidden": "true"} if label is None else {"role": "img", "aria-label": label}
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", XLINK)
+    return re.sub(r"#fe00[0-9a-f]{2}", _variable, ElementTree.tostring(root, encoding="unicode"))
+
+
+def _variable(colour: re.Match) -> str:
+    return f"var({VARIABLES.get(colour[0]) or f'--series-{int(colour[0][-2:], 16)}'})"
+
+
+def key(names: Iterable[str]) -> dict[str, Markup]:
+    """{arm: the look of its line}."""
+    return {name: _sample(series) for series, name in enumerate(names)}
+
+
+@functools.cache
+def _sample(series: int) -> Markup:
+    def draw(axis: Axes) -> None:
+        axis.axis("off")
+        axis.plot((0, 1, 2), (0, 0, 0), lw=1.5, ms=5, markevery=[1], **look(series))
+
+    return _panel(f"key {series}", None, (0.42, 0.16), draw)
+
+
+def curves(record: dict) -> dict[str, Markup]:
+    """{heading: curve} of what was measured after each epoch; a line a seed."""
+    fields = {field for _, history in _histories(record) for row in history for field in row if row[field] is not None}
+    extra = sorted(fields - PANELS.keys() - {"epoch", "step"})
+    panels = PANELS | {field: field.replace("_", " ") for field in extra}
+    return {
+        heading: _panel(field, f"{heading} by epoch", (3.0, 2.3), lambda axis, of=field: _epochs(axis, record, of))
+        for field, heading in panels.items()
+        if field in fields
+    }
+
+
+def _histories(record: dict) -> Iterator[tuple[int, list[dict]]]:
+    """The number of the arm and the history of every network."""
+    for series, arm in enumerate(record["arms"].values()):
+        for history in arm["history"]:
+            yield series, history
+
+
+def _epochs(axis: Axes, record: dict, field: str) -> None:
+    for series, history in _histories(record):
+        xs, ys = [row["epoch"] for row in history], [_number(row.get(field)) for row in history]
+        axis.plot(xs, ys, lw=1.3, ms=3 if len(xs) <= 15 else 0, **look(series))
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+    if "loss" not in field:
+        _percent(axis)
+
+
+def _percent(axis: Axes) -> None:
+    axis.set_ylim(-0.03, 1.03)
+    axis.yaxis.set_major_locator(ticker.MultipleLocator(0.2))
+    axis.yaxis.set_major_formatter(PERCENT)
+    axis.set_ylabel("%")
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def swept(sweep: Sweep) -> dict[str, dict[str, Markup]]:
+    """{arm: {metric: picture}} of a sweep over one axis (curves of all arms, under "") or two (heat maps)."""
+    match len(sweep.document["axes"]):
+        case 1:
+            return {"": _lines(sweep)} if measured(sweep) else {}
+        case 2:
+            return {arm: _maps(sweep, arm) for arm in arms(sweep)}
+    return {}
+
+
+def arms(sweep: Sweep) -> list[str]:
+    """The arms of all points, in their order."""
+    return list(dict.fromkeys(arm for point in sweep.points if point.run for arm in point.run.record["arms"]))
+
+
+def cell(point: Point, arm: str, metric: str) -> dict | None:
+    """A metric of an arm at a point; None unless it was measured."""
+    found = point.run and point.run.record["arms"].get(arm, {}).get(metric)
+    return found if found and found["mean"] is not None else None
+
+
+def measured(sweep: Sweep, arm: str | None = None) -> list[str]:
+    """The metrics that some point has, of one arm or of any."""
+    names = arms(sweep) if arm is None else [arm]
+    return [metric for metric in MAIN if any(cell(point, of, metric) for point in sweep.points for of in names)]
+
+
+def _lines(sweep: Sweep) -> dict[str, Markup]:
+    ((axis_name, values),) = sweep.document["axes"].items()
+    at = _positions(values)
+    return {
+        LABELS[metric]: _panel(
+            metric,
+            f"{LABELS[metric]} by {axis_name}",
+            (3.0, 2.6),
+            lambda axis, of=metric: _line(axis, sweep, of, axis_name, at),
+        )
+        for metric in measured(sweep)
+    }
+
+
+def numeric(values: list[str]) -> list[float] | None:
+    """Numbers and fractions as the command line takes them; None if one is neither."""
+    parts = [value.partition("/") for value in values]
+    try:
+        numbers = [float(top) / float(bottom if slash else 1) for top, slash, bottom in parts]
+    except (ValueError, ZeroDivisionError):
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def _positions(values: list[str]) -> dict[str, float]:
+    """Where each value of an axis is drawn: numbers as such, other settings side by side."""
+    return dict(zip(values, numeric(values) or range(len(values)), strict=True))
+
+
+def _line(axis: Axes, sweep: Sweep, metric: str, axis_name: str, at: dict[str, float]) -> None:
+    points = sorted(sweep.points, key=lambda point: at[point.settings[axis_name]])
+    xs = [at[point.settings[axis_name]] for point in points]
+    for series, arm in enumerate(arms(sweep)):
+        cells = [cell(point, arm, metric) for point in points]
+        ys = np.array([math.nan if each is None else each["mean"] for each in cells])
+        ends = np.array([(each and each["ci95"]) or (math.nan, math.nan) for each in cells]).T
+        error = np.clip([ys - ends[0], ends[1] - ys], 0, None)
+        axis.errorbar(xs, ys, error, lw=1.4, ms=4, capsize=2.5, **look(series))
+    if min(at.values()) > 0 and max(at.values()) / min(at.values()) >= MANY and numeric(list(at)):
+        axis.set_xscale("log")
+    axis.set_xticks(list(at.values()), list(at), **_tilted(at))
+    axis.set_xticks([], minor=True)
+    axis.set_xlabel(axis_name)
+    _percent(axis)
+
+
+def _maps(sweep: Sweep, arm: str) -> dict[str, Markup]:
+    rows, columns = (_ordered(values) for values in sweep.document["axes"].values())
+    size = (max(2.6, 0.64 * len(columns) + 1.2), 0.46 * len(rows) + 0.9)
+    return {
+        LABELS[metric]: _panel(
+            f"{arm} {metric}",
+            f"{LABELS[metric]} of {arm} by {' and '.join(sweep.document['axes'])}",
+            size,
+            lambda axis, of=metric: _map(axis, sweep, arm, of, rows, columns),
+        )
+        for metric in measured(sweep, arm)
+        if metric != "triggered_accuracy"
+    }
+
+
+def _tilted(labels: Iterable[str], room: int = 24) -> dict:
+    """How labels of an axis are written, that takes so many letters side by side."""
+    crowded = sum(len(label) + 1 for label in labels) > room
+    return {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+
+
+def _ordered(values: list[str]) -> list[str]:
+    at = _positions(values)
+    return sorted(values, key=at.get)
+
+
+def _map(axis: Axes, sweep: Sweep, arm: str, metric: str, rows: list[str], columns: list[str]) -> None:
+    """Rows upwards and columns to the right, in %; what failed and what was not run is said in the cell."""
+    down, across = sweep.document["axes"]
+    values = np.full((len(rows), len(columns)), math.nan)
+    said = np.full(values.shape, "not run", object)
+    for point in sweep.points:
+        place = rows.index(point.settings[down]), columns.index(point.settings[across])
+        found = cell(point, arm, metric)
+        values[place] = math.nan if found is None else found["mean"]
+        said[place] = {"failed": "failed", "missing": "not run", "done": "–"}[point.status]
+        if found is not None:
+            said[place] = f"{100 * found['mean']:.1f}"
+    _cells(axis, values, said)
+    axis.set_xticks(range(len(columns)), columns, **_tilted(columns, 8 * len(columns)))
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_xlabel(across)
+    axis.set_ylabel(down)
+
+
+def _cells(axis: Axes, values: np.ndarray, said: np.ndarray) -> None:
+    axis.grid(False)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_facecolor(FAILED)
+    down, across = (np.arange(count + 1) - 0.5 for count in values.shape)
+    shown = np.ma.masked_invalid(values)
+    axis.pcolormesh(across, down, shown, cmap="cividis", vmin=0, vmax=1, edgecolor=PAPER, linewidth=1.5)
+    for (row, column), text in np.ndenumerate(said):
+        value = values[row, column]
+        colour = INK if math.isnan(value) else "#ffffff" if value < 0.55 else "#000000"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)

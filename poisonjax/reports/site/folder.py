@@ -1,0 +1,66 @@
+"""The folder of the site: written whole and then exchanged, and never one that holds anything else."""
+
+import json
+import os
+import pathlib
+import shutil
+
+from poisonjax.reports.site import pages, reading
+
+MARKER = ".poisonjax-site"  # lists the files that the site consists of
+
+
+def write(records: pathlib.Path, out: pathlib.Path) -> None:
+    """Makes out the site of all records below a folder; the old one stays until the new one is complete.
+
+    ValueError for records that are missing or damaged, and for an out that is no site of ours.
+    """
+    if not records.is_dir():
+        raise ValueError(f"--records {records} is not a folder")
+    found = reading.collect(records)
+    if not (found.runs or found.sweeps):
+        raise ValueError(f"--records {records} holds no record.json")
+    target = out.resolve()
+    _refuse(records.resolve(), target, out)
+    files = pages.written(found)
+    files[MARKER] = (json.dumps({"format": 1, "files": sorted(files)}, indent=1) + "\n").encode()
+    _exchange(files, target)
+
+
+def _refuse(records: pathlib.Path, target: pathlib.Path, out: pathlib.Path) -> None:
+    """ValueError if anything but a site of ours would be lost."""
+    if records.is_relative_to(target):
+        raise ValueError(f"--out {out} holds the records: give another --out")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ValueError(f"--out {out} is not a folder")
+    there = [path for path in target.rglob("*") if not path.is_dir() or path.is_symlink()]
+    if foreign := sorted({path.relative_to(target).as_posix() for path in there} - _ours(target)):
+        raise ValueError(f"--out {out} holds {foreign[0]!r}, which is not of a site made here: give another --out")
+
+
+def _ours(target: pathlib.Path) -> set[str]:
+    """The files that the marker lists; none where there is no marker, or none that can be read."""
+    try:
+        return {MARKER, *json.loads((target / MARKER).read_bytes())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _exchange(files: dict[str, bytes], target: pathlib.Path) -> None:
+    new, old = (target.with_name(f".{target.name}.{os.getpid()}.{part}") for part in ("new", "old"))
+    try:
+        for path, content in files.items():
+            (new / path).parent.mkdir(parents=True, exist_ok=True)
+            (new / path).write_bytes(content)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

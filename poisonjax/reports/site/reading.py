@@ -1,0 +1,144 @@
+"""Reads every record and sweep below a folder, and refuses what is damaged."""
+
+import functools
+import json
+import pathlib
+import textwrap
+from typing import NamedTuple
+
+import jsonschema
+
+from poisonjax.workdir import FORMAT
+
+HERE = pathlib.Path(__file__).parent
+MAIN = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")  # every arm has them
+
+
+class Run(NamedTuple):
+    """A record. path: its folder, relative to that of all records. figures: the pictures beside it, by name."""
+
+    path: pathlib.PurePosixPath
+    record: dict
+    raw: bytes
+    figures: tuple[pathlib.Path, ...]
+
+
+class Point(NamedTuple):
+    """One setting of a sweep; run is None unless status is done."""
+
+    settings: dict[str, str]
+    status: str
+    error: str | None
+    run: Run | None
+
+
+class Sweep(NamedTuple):
+    """A sweep and its points. path: its folder, relative to that of all records."""
+
+    path: pathlib.PurePosixPath
+    document: dict
+    points: tuple[Point, ...]
+
+
+class Collection(NamedTuple):
+    """Everything there is to show, the paper scale first, then by path. runs: without the points of sweeps."""
+
+    runs: tuple[Run, ...]
+    sweeps: tuple[Sweep, ...]
+
+
+def collect(folder: pathlib.Path) -> Collection:
+    """Every record and sweep below a folder. ValueError naming the file that is damaged or of a newer format."""
+    documents = {path: _document(path, "sweep")[0] for path in sorted(folder.rglob("sweep.json"))}
+    of_points = {_point_folder(path, point) for path, document in documents.items() for point in document["points"]}
+    runs = [_run(path, folder) for path in sorted(folder.rglob("record.json")) if path.parent not in of_points]
+    sweeps = [_sweep(path, document, folder) for path, document in documents.items()]
+    return Collection(
+        tuple(sorted(runs, key=lambda run: (run.record["scale"] != "paper", run.path.as_posix()))),
+        tuple(sorted(sweeps, key=lambda sweep: (sweep.document["scale"] != "paper", sweep.path.as_posix()))),
+    )
+
+
+@functools.cache
+def _validator(kind: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads((HERE / f"{kind}.schema.json").read_text()))
+
+
+def _not_a_number(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _document(path: pathlib.Path, kind: str) -> tuple[dict, bytes]:
+    """A JSON file that fits its schema, and its bytes."""
+    try:
+        raw = path.read_bytes()
+        document = json.loads(raw, parse_constant=_not_a_number)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {textwrap.shorten(str(error), 150)}") from None
+    version = document.get("format") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT:
+        raise ValueError(
+            f"{path} is of format {version}, this version of poisonjax reads up to {FORMAT}: "
+            "use the version that wrote it"
+        )
+    if wrong := jsonschema.exceptions.best_match(_validator(kind).iter_errors(document)):
+        raise ValueError(f"{path} is damaged: at {wrong.json_path}: {textwrap.shorten(wrong.message, 150)}")
+    return document, raw
+
+
+def _run(path: pathlib.Path, folder: pathlib.Path) -> Run:
+    record, raw = _document(path, "record")
+    if wrong := _inconsistent(record):
+        raise ValueError(f"{path} is damaged: {wrong}")
+    figures = tuple(sorted((path.parent / "figures").glob("*.png")))
+    return Run(pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), record, raw, figures)
+
+
+def metrics(arm: dict) -> dict[str, dict]:
+    """The metrics among the fields of an arm."""
+    return {name: field for name, field in arm.items() if isinstance(field, dict) and "numerator" in field}
+
+
+def _inconsistent(record: dict) -> str | None:
+    """What a schema cannot say: numbers for each seed, and comparisons of what was measured."""
+    seeds = len(record["seeds"])
+    if len(record["poison"]) not in (0, seeds):
+        return f"poison is not of {seeds} seeds"
+    for name, arm in record["arms"].items():
+        if len(arm["history"]) != seeds:
+            return f"arms.{name}.history is not of {seeds} seeds"
+        for metric, cell in metrics(arm).items():
+            parts = [cell[part] for part in ("per_seed", "wilson95", "numerator", "denominator")]
+            classes = [*cell["per_class"]["numerator"], *cell["per_class"]["denominator"]]
+            if {seeds, *map(len, parts)} != {seeds} or len(classes) != 2 * seeds or len({*map(len, classes)}) != 1:
+                return f"arms.{name}.{metric} is not of {seeds} seeds and equally many classes"
+    for row in record["comparison"]:
+        if row["metric"] not in metrics(record["arms"].get(row["arm"], {})):
+            return f"comparison names {row['arm']}.{row['metric']}, which arms lacks"
+    return None
+
+
+def _point_folder(path: pathlib.Path, point: dict) -> pathlib.Path:
+    """Where a point of the sweep at path lies. ValueError for a place outside the folder of the sweep."""
+    folder = pathlib.PurePosixPath(point["folder"])
+    if folder.is_absolute() or ".." in folder.parts:
+        raise ValueError(f"{path} is damaged: the folder {point['folder']!r} is not below it")
+    return path.parent / folder
+
+
+def _sweep(path: pathlib.Path, document: dict, folder: pathlib.Path) -> Sweep:
+    points = tuple(_point(path, point, document["axes"], folder) for point in document["points"])
+    return Sweep(pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), document, points)
+
+
+def _point(path: pathlib.Path, point: dict, axes: dict[str, list[str]], folder: pathlib.Path) -> Point:
+    settings = point["settings"]
+    if settings.keys() != axes.keys() or any(value not in axes[axis] for axis, value in settings.items()):
+        raise ValueError(f"{path} is damaged: the settings of {point['folder']!r} are not on its axes")
+    file = _point_folder(path, point) / "record.json"
+    if point["status"] != "done":
+        return Point(settings, point["status"], point.get("error"), None)
+    if not file.exists():
+        raise ValueError(f"{path} says that {point['folder']} is done, but {file} is missing")
+    return Point(settings, "done", None, _run(file, folder))

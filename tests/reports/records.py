@@ -1,0 +1,119 @@
+"""Small records and sweeps as a run and a sweep write them, without a run."""
+
+import json
+import pathlib
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from poisonjax.evaluation import Count
+from poisonjax.experiment import METRICS
+from poisonjax.reports import statistics
+
+ATTACK = ("triggered_accuracy", "attack_success_rate", "attack_success_rate_madry", "art_effectiveness")
+ARMS = ("standard", "pgd_at", "pgd_at_clean_data")
+
+
+def metric(rate: float | None, seeds: int, classes: int = 10, of: int = 97) -> dict:
+    """About `of` images of each class, so many of them hits as the rate says, a few more with every seed."""
+    counts = []
+    for seed in range(seeds):
+        images = np.full(classes, 0 if rate is None else of)
+        hits = np.clip(np.round(images * ((rate or 0) + 0.01 * seed)) + np.arange(classes) % 3, 0, images)
+        counts.append(Count(hits.astype(int), images))
+    return statistics.summary(counts)
+
+
+def arm(rates: dict[str, float | None], seeds: int, poisoned: bool = True, epochs: int = 3) -> dict:
+    """One arm; a metric that rates does not name is .5."""
+    cells = {name: metric(rates.get(name, 0.5) if poisoned or name not in ATTACK else None, seeds) for name in METRICS}
+
+    def epoch(at: int, seed: int) -> dict:
+        tested = {
+            name: cells[name]["per_seed"][seed] * at / epochs for name in METRICS if cells[name]["mean"] is not None
+        }
+        shown = {name: value for name, value in tested.items() if name in ("clean_accuracy", "attack_success_rate")}
+        return {
+            "epoch": float(at),
+            "step": 10 * at,
+            "train_loss": 2.3 / at,
+            "train_accuracy": at / (epochs + 1),
+            **shown,
+        }
+
+    history = [[epoch(at, seed) for at in range(1, epochs + 1)] for seed in range(seeds)]
+    speed = {"parameters": 1_199_882, "train_images_per_second": 812.25, "seconds": 73.5}
+    return cells | speed | {"history": history}
+
+
+def record(
+    name: str = "mnist_badnets", scale: str = "small", seeds: int = 1, rates=None, printed=(), poisoned=True
+) -> dict:
+    """rates: {arm: {metric: rate}}. printed: rows of the comparison that differ from the usual one."""
+    rates = rates or {each: {"attack_success_rate": 0.9 - 0.3 * at} for at, each in enumerate(ARMS)}
+    arms = {each: arm(of, seeds, poisoned) for each, of in rates.items()}
+    return {
+        "format": 1,
+        "experiment": name,
+        "title": f"What {name} is about.",
+        "finding": f"The finding of {name} at {scale} scale.",
+        "command": f"python launch.py --experiment={name} --scale={scale} --seeds={seeds}",
+        "scale": scale,
+        "changed": [],
+        "paper_table": "T6",
+        "dataset": {"name": "mnist_5k", "version": "1.0.0", "train": 4000, "test": 1000, "sha256": "0a" * 32},
+        "config": {
+            "type": "Experiment",
+            "name": name,
+            "poison": {"type": "BadNets", "rate": 0.1, "target": None} if poisoned else {"type": "NoPoison"},
+            "evaluation": {"type": "Evaluation", "gate": 0.5, "tolerance": 0.02},
+            "arms": [
+                {"type": "Arm", "name": each, "adversarial": each != "standard", "poisoned": poisoned} for each in arms
+            ],
+        },
+        "seeds": list(range(seeds)),
+        "arms": arms,
+        "poison": [{"rows": 400, "of": 4000} if poisoned else {} for _ in range(seeds)],
+        "printed": {},
+        "verdict": {},
+        "comparison": [compared(arms, **row) for row in printed],
+        "reasons": ["the small scale is not the published setting"],
+        "attack_gate": {"passed": True, "asr": 0.9, "threshold": 0.5} if poisoned else None,
+        "warnings": [],
+        "environment": {"python": "3.11.7", "jax": "0.10.2", "device": "cpu", "device_count": 1, "commit": "c0ffee"},
+    }
+
+
+def compared(
+    arms: dict, arm: str, metric: str, printed: float, verdict: str = "inconclusive", reason="", label=None
+) -> dict:
+    """A row of the comparison."""
+    cell = {part: arms[arm][metric][part] for part in ("mean", "std", "ci95")}
+    measured = {"measured": cell.pop("mean"), **cell}
+    about = {"table": "T6", "arm": arm, "metric": metric, "label": label, "printed": printed}
+    return about | measured | {"verdict": verdict, "reason": reason}
+
+
+def save(folder: pathlib.Path, made: dict, pictures: tuple[str, ...] = ()) -> pathlib.Path:
+    """record.json, and figures/ with pictures of these names; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
+    for name in pictures:
+        (folder / "figures").mkdir(exist_ok=True)
+        Figure(figsize=(1, 1)).savefig(folder / "figures" / name)
+    return folder
+
+
+def save_sweep(folder: pathlib.Path, axes: dict[str, list[str]], points: list[tuple[dict, dict | str | None]]) -> None:
+    """points: settings, and their record, their error or None for what was not run."""
+    listed = []
+    for settings, result in points:
+        place = ",".join(f"{name}={value}" for name, value in settings.items()).replace("/", "_")
+        status = "done" if isinstance(result, dict) else "failed" if result else "missing"
+        error = result if status == "failed" else None
+        listed.append({"settings": settings, "folder": place, "status": status, "error": error})
+        if status == "done":
+            save(folder / place, result)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"format": 1, "experiment": "mnist_badnets", "scale": "small", "axes": axes, "points": listed}
+    (folder / "sweep.json").write_text(json.dumps(document, indent=1) + "\n")
