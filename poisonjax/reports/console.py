@@ -7,7 +7,6 @@ from collections.abc import Callable
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-
 # What stands behind a bar, shortened so that the bar keeps its place in a narrow terminal.
 SHORT = {"train_loss": "loss", "train_accuracy": "train", "clean_accuracy": "clean", "attack_success_rate": "ASR"}
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
@@ -100,6 +101,29 @@ def test_rows_come_in_another_order_each_epoch(examples):
     order = jax.random.split(KEYS[1])[0]
     first, second = (jax.random.permutation(jax.random.fold_in(order, epoch), 23) for epoch in (0, 1))
     assert (first != second).any() and sorted(first.tolist()) == list(range(23))
+
+
+SEEN = []
+
+
+class Watched(nn.Module):
+    """Notes what it is trained on."""
+
+    @nn.compact
+    def __call__(self, x, train=False, keys=None):
+        if train:
+            jax.debug.callback(lambda rows: SEEN.append(np.asarray(rows)), x)
+        features = x.reshape(len(x), -1)
+        return nn.Dense(3)(features), features
+
+
+def test_a_short_batch_is_filled_up_with_other_images(examples):
+    """A layer that looks at the whole batch, as BatchNorm does, must not see one image many times."""
+    SEEN.clear()
+    settings = Training(ATTACK, batch=5, epochs=1)
+    made = fit(Watched(), Standard(), settings, examples, KEYS, Memory(), Watch(), save_every=0)
+    assert [len({row.tobytes() for row in batch}) for batch in SEEN] == [5] * 5
+    assert made.images == 23
 
 
 @pytest.mark.parametrize("pace", [0.0, 1e9])

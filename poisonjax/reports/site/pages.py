@@ -17,6 +17,7 @@ PICTURES = {
     "bars": "All metrics with 95 % intervals; black lines: printed in the report",
     "capacity": "Accuracy by the number of weights",
     "tsne": "Activations of clean and triggered test images",
+    "example": "Clean image, perturbation and adversarial example, with what each network predicts",
 }
 FILTERS = (views.significant, views.count, views.spell, views.label, views.wrapped)
 NAME_LENGTH = 100  # of a page's file, so that any file system takes it
