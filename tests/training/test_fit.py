@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -184,6 +185,21 @@ def test_augmented_images_are_what_is_attacked_and_learnt_from(examples):
     outside = jax.jit(make_train_step(model, objective, tx, 10))(state, moved, real, key)
     np.testing.assert_allclose(inside[1]["loss"], outside[1]["loss"], rtol=1e-5)
     assert not np.array_equal(moved.image, examples.image)
+
+
+def test_a_step_follows_the_gradient_of_the_mean_loss_over_real_rows(examples):
+    model, tx = MODELS["plain"], optax.sgd(0.5)
+    state, real = initial_state(model, tx, examples.image[0], KEYS[0]), np.arange(23) < 9
+
+    def loss(params):
+        logits, _ = model.apply({"params": params}, to_unit(examples.image[:9]))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, examples.label[:9]).mean()
+
+    slope = jax.jit(jax.grad(loss))(state.params)
+    expected = jax.tree.map(lambda weight, gradient: weight - 0.5 * gradient, state.params, slope)
+    step = jax.jit(make_train_step(model, Standard(), tx, 10))
+    made, _ = step(state, jax.tree.map(jnp.asarray, examples), jnp.asarray(real), jax.random.key(0))
+    chex.assert_trees_all_close(made.params, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_padding_rows_do_not_count(examples):
