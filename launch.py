@@ -1,9 +1,11 @@
 """One experiment, from data to record, table and pictures: python launch.py --experiment=mnist_clean_label"""
 
 import contextlib
+import functools
 import importlib
 import pathlib
 import sys
+from collections.abc import Callable
 
 from absl import app, flags, logging
 
@@ -14,6 +16,7 @@ flags.DEFINE_enum("scale", "auto", ["auto", "smoke", "small", "paper"], "auto: p
 flags.DEFINE_string("data_dir", None, "Folder of the tfds data sets. Default: tfds's own.")
 flags.DEFINE_integer("seeds", 1, "How many seeds; more on the same workdir adds to those done.", lower_bound=1)
 flags.DEFINE_multi_string("set", [], "section.field=value, as in poison.rate=.05; repeatable.")
+flags.DEFINE_multi_string("sweep", [], "section.field=value,value; repeatable; every combination is a run.")
 flags.DEFINE_float("save_every", 30.0, "Seconds between checkpoints.", lower_bound=0.0)
 flags.DEFINE_bool("list", False, "Name the experiments, with what they claim, and stop.")
 
@@ -67,17 +70,28 @@ def announce(paper, scale: str) -> None:
     say(f"{paper.name}: {scale} scale ({why}); the paper scale would take about {length} a seed here")
 
 
-def prepared(stack: contextlib.ExitStack):
-    """The run that the flags ask for, its workdir locked as long as the stack lives. ValueError on bad input."""
-    from poisonjax import runner
-    from poisonjax.overrides import to_json
-    from poisonjax.workdir import Interrupt, claim, locked
+def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
+    """What the flags ask for, in a workdir locked as long as the stack lives. ValueError on bad input."""
+    from poisonjax import runner, sweep
 
     scale = chosen_scale(FLAGS.scale)
-    experiment = configured(FLAGS.experiment, scale, FLAGS.set)
-    dataset = runner.load(experiment, FLAGS.data_dir)
-    workdir = stack.enter_context(locked(FLAGS.workdir or f"runs/{experiment.name}/{scale}"))
-    claim(workdir, {"scale": scale, **to_json(experiment)})
+    plan = configured(FLAGS.experiment, scale, FLAGS.set)
+    load = functools.partial(runner.load, data_dir=FLAGS.data_dir)
+    if not FLAGS.sweep:
+        config, default = runner.identity(plan, scale), f"runs/{plan.name}/{scale}"
+        return functools.partial(single, owned(stack, config, default, scale, plan, load(plan)))
+    points = sweep.grid(plan, sweep.axes(FLAGS.sweep, FLAGS.set), load)
+    config, default = sweep.identity(plan, scale, FLAGS.set, points), sweep.home(plan, scale, points)
+    return functools.partial(sweep.run, owned(stack, config, default, scale, plan, points[0].dataset), points)
+
+
+def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, experiment, dataset):
+    """The run in its workdir, which is config's and locked as long as the stack lives. ValueError if it is not."""
+    from poisonjax import runner
+    from poisonjax.workdir import Interrupt, claim, locked
+
+    workdir = stack.enter_context(locked(FLAGS.workdir or default))
+    claim(workdir, config)
     announce(module(FLAGS.experiment).experiment("paper"), scale)
     interrupt = stack.enter_context(Interrupt())
     return runner.Run(
@@ -92,24 +106,30 @@ def prepared(stack: contextlib.ExitStack):
     )
 
 
+def single(job) -> int:
+    """One run; the exit status."""
+    from poisonjax import runner
+
+    record = runner.run(job)
+    print(f"{record['finding']}\n{job.workdir / 'report.md'}")
+    return 0
+
+
 def launch() -> int:
     """Runs what the flags say; the exit status."""
-    from poisonjax import runner
     from poisonjax.training import Interrupted
 
     with contextlib.ExitStack() as stack:
         try:
-            job = prepared(stack)
+            work = prepared(stack)
         except ValueError as error:
             return complain(error, 2)
         try:
-            record = runner.run(job)
+            return work()
         except Interrupted as stop:
             return complain(f"{stop}; the same command goes on from there", 130)
         except OSError as error:
             return complain(f"{error}; nothing that was saved is lost, the same command goes on from there", 1)
-        print(f"{record['finding']}\n{job.workdir / 'report.md'}")
-        return 0
 
 
 def complain(error: object, status: int) -> int:
@@ -119,7 +139,7 @@ def complain(error: object, status: int) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """The exit status: 0 done; 1 the machine failed; 2 bad input; 130 stopped on request, saved."""
+    """The exit status: 0 done; 1 the machine, or a point, failed; 2 bad input; 130 stopped on request, saved."""
     logging.set_verbosity(logging.WARNING)
     if argv[1:]:
         return complain(f"{argv[1]!r} is no flag; flags start with --", 2)

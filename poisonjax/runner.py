@@ -20,6 +20,7 @@ from poisonjax.adversarial_example import Shown
 from poisonjax.checkpoint import Checkpoints
 from poisonjax.data import Dataset, sources
 from poisonjax.experiment import Arm, Experiment, Model
+from poisonjax.overrides import to_json
 from poisonjax.poisons import CleanLabel, Crafted, poisoned
 from poisonjax.reports import figures, record, table, tsne
 from poisonjax.reports.console import Bar, TrainingBar, say
@@ -45,6 +46,11 @@ class Run:
     seeds: int = 1
     save_every: float = 30.0
     stop_requested: Callable[[], bool] = lambda: False
+
+
+def identity(experiment: Experiment, scale: str) -> dict:
+    """What the workdir of a run stays with for ever; seeds may be added."""
+    return {"scale": scale, **to_json(experiment)}
 
 
 class Poisoned(NamedTuple):
