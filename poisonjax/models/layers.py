@@ -54,8 +54,8 @@ def _by_platform(cpu, default, *arrays, **keywords):
     return lax.platform_dependent(*arrays, cpu=partial(cpu, **keywords), default=partial(default, **keywords))
 
 
-def _lax_conv(x, kernel, strides, pads, groups=1):
-    layout = ("NHWC", "HWIO", "NHWC")
+def _lax_conv(x, kernel, strides, pads):
+    layout, groups = ("NHWC", "HWIO", "NHWC"), x.shape[-1] // kernel.shape[2]
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups)
 
 
@@ -113,7 +113,7 @@ def depthwise_conv(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _depthwise(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads) -> Array:
-    return _by_platform(_sum_of_slices, _lax_depthwise, x, kernel, strides=strides, pads=pads)
+    return _by_platform(_sum_of_slices, _lax_conv, x, kernel, strides=strides, pads=pads)
 
 
 def _depthwise_forward(x, kernel, strides, pads):
@@ -121,38 +121,22 @@ def _depthwise_forward(x, kernel, strides, pads):
 
 
 def _depthwise_backward(strides, pads, saved, g):
-    return _by_platform(_cpu_depthwise_gradients, _lax_depthwise_gradients, *saved, g, strides=strides, pads=pads)
+    return _by_platform(_cpu_depthwise_gradients, _lax_gradients, *saved, g, strides=strides, pads=pads)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _lax_depthwise(x, kernel, strides, pads):
-    return _lax_conv(x, kernel, strides, pads, groups=x.shape[-1])
-
-
-def _lax_depthwise_gradients(x, kernel, g, strides, pads):
-    return jax.vjp(partial(_lax_depthwise, strides=strides, pads=pads), x, kernel)[1](g)
-
-
 def _sum_of_slices(x, kernel, strides, pads):
-    """For each tap of the kernel a slice of x times its weights; added up in float32."""
-    return sum(
-        part.astype(jnp.float32) * weights
-        for part, weights in zip(
-            _taps(x, kernel.shape[:2], strides, pads), kernel.reshape(-1, x.shape[-1]), strict=True
-        )
-    ).astype(x.dtype)
+    """For each tap of the kernel a slice of x times its weights, added up in float32."""
+    parts = zip(_taps(x, kernel.shape[:2], strides, pads), kernel.reshape(-1, x.shape[-1]), strict=True)
+    return sum(part.astype(jnp.float32) * weights for part, weights in parts).astype(x.dtype)
 
 
 def _cpu_depthwise_gradients(x, kernel, g, strides, pads):
     _, to_kernel = jax.vjp(lambda kernel: _sum_of_slices(x, kernel, strides, pads), kernel)
-    edges = []
-    for size, taps, came, stride, (low, _) in zip(
-        x.shape[1:], kernel.shape[:2], g.shape[1:], strides, pads, strict=False
-    ):
-        before = taps - 1 - low
-        edges.append((before, size + taps - 2 - (came - 1) * stride - before, stride - 1))
+    sides = zip(x.shape[1:], kernel.shape[:2], g.shape[1:], strides, pads, strict=False)
+    edges = [(n - 1 - low, size - 1 + low - (out - 1) * step, step - 1) for size, n, out, step, (low, _) in sides]
     spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
     return _depthwise(spread, kernel[::-1, ::-1], (1, 1), ((0, 0), (0, 0))), *to_kernel(g)
 

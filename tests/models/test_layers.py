@@ -1,4 +1,4 @@
-"""The layers compute what lax and flax compute, on every platform, and stay in XLA's fast layout inside loops."""
+"""The layers compute what lax and flax compute, on every platform, and stay fast inside loops."""
 
 import re
 from pathlib import Path
@@ -11,10 +11,11 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
+from poisonjax import distributed
 from poisonjax.models import layers
-from poisonjax.models.layers import Conv, Dropout, conv, max_pool2
+from poisonjax.models.layers import Conv, Dropout, batch_norm, conv, depthwise_conv, max_pool2
 
-CASES = {  # image [h w c], kernel [i j c f], stride, padding
+CASES = {  # image [h w c], kernel [i j c f] or, depthwise, [i j 1 c], stride, padding
     "grey image": ((9, 8, 1), (5, 4, 1, 6), 1, "SAME"),
     "colour image, unpadded": ((7, 8, 3), (3, 3, 3, 4), 1, "VALID"),
     "channels": ((6, 7, 6), (5, 4, 6, 7), 1, "SAME"),
@@ -28,12 +29,24 @@ CASES = {  # image [h w c], kernel [i j c f], stride, padding
     "stride, rows left over": ((8, 11, 5), (3, 3, 5, 6), 3, "VALID"),
     "stride of a shortcut": ((7, 6, 6), (1, 1, 6, 4), 2, "VALID"),
     "two strides": ((9, 8, 2), (3, 2, 2, 5), (3, 2), "SAME"),
+    "depthwise": ((6, 7, 5), (3, 3, 1, 5), 1, "SAME"),
+    "depthwise, unpadded, lopsided": ((6, 7, 3), (4, 3, 1, 3), 1, "VALID"),
+    "depthwise, stride": ((8, 6, 6), (3, 3, 1, 6), 2, "SAME"),
+    "depthwise, stride, odd image": ((7, 9, 3), (3, 3, 1, 3), 2, "SAME"),
+    "depthwise, rows left over": ((8, 11, 5), (3, 2, 1, 5), (3, 4), "VALID"),
+    "depthwise, padded beyond the kernel": ((4, 5, 2), (3, 2, 1, 2), 2, ((4, 3), (0, 5))),
+    "depthwise, one pixel": ((1, 1, 4), (3, 3, 1, 4), 1, "SAME"),
 }
 
 
 def lax_conv(x, kernel, stride, padding):
     strides = (stride, stride) if isinstance(stride, int) else stride
-    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    layout, groups = ("NHWC", "HWIO", "NHWC"), x.shape[-1] // kernel.shape[2]
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=layout, feature_group_count=groups)
+
+
+def our_conv(x, kernel, stride, padding):
+    return (conv if x.shape[-1] == kernel.shape[2] else depthwise_conv)(x, kernel, stride, padding)
 
 
 def drawn(shapes, dtype=jnp.float32):
@@ -78,17 +91,19 @@ def platform(request, monkeypatch):
 @pytest.mark.parametrize("image, kernel, stride, padding", CASES.values(), ids=CASES)
 def test_convolution_and_gradients_are_those_of_lax(image, kernel, stride, padding):
     arrays = drawn([(2, *image), kernel])
-    ours, theirs = (jax.jit(result_and_gradients(each, stride, padding)) for each in (conv, lax_conv))
+    ours, theirs = (jax.jit(result_and_gradients(each, stride, padding)) for each in (our_conv, lax_conv))
     chex.assert_trees_all_close(ours(*arrays), theirs(*arrays), atol=1e-4, rtol=1e-4)
     looped = jax.jit(lambda *arrays: lax.fori_loop(0, 2, lambda _, carry: descend(ours, *carry), arrays))(*arrays)
     chex.assert_trees_all_close(looped, descend(theirs, *descend(theirs, *arrays)), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["channels, unpadded", "stride of the small network"])
+@pytest.mark.parametrize(
+    "case", ["channels, unpadded", "stride of the small network", "depthwise", "depthwise, stride"]
+)
 def test_convolution_in_bfloat16(case):
     image, kernel, stride, padding = CASES[case]
     arrays = drawn([(3, *image), kernel], jnp.bfloat16)
-    ours = jax.jit(result_and_gradients(conv, stride, padding))(*arrays)
+    ours = jax.jit(result_and_gradients(our_conv, stride, padding))(*arrays)
     exact = jax.jit(result_and_gradients(lax_conv, stride, padding))(*(array.astype(jnp.float32) for array in arrays))
     assert all(array.dtype == jnp.bfloat16 for array in ours)
     for array, reference in zip(ours, exact, strict=True):
@@ -96,11 +111,11 @@ def test_convolution_in_bfloat16(case):
         assert error < 0.02  # of values and products with 8 bits each
 
 
-@pytest.mark.parametrize("case", ["channels", "grey image"])
+@pytest.mark.parametrize("case", ["channels", "grey image", "depthwise"])
 def test_convolution_under_vmap_and_pmap(case):
     image, kernel, stride, padding = CASES[case]
     x, kernel = drawn([(2, 3, *image), kernel])
-    run = jax.jit(result_and_gradients(conv, stride, padding))
+    run = jax.jit(result_and_gradients(our_conv, stride, padding))
     first, second = run(x[0], kernel), run(x[1], kernel)
     mapped = jax.jit(jax.vmap(run, (0, None)))(x, kernel)
     chex.assert_trees_all_close(mapped, jax.tree.map(lambda *parts: jnp.stack(parts), first, second), atol=1e-4)
@@ -108,7 +123,7 @@ def test_convolution_under_vmap_and_pmap(case):
     chex.assert_trees_all_close(mapped, jax.tree.map(lambda part: part[None], first), atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["channels", "stride of the small network"])
+@pytest.mark.parametrize("case", ["channels", "stride of the small network", "depthwise, stride"])
 def test_gradient_of_a_gradient(case):
     image, kernel, stride, padding = CASES[case]
     arrays = drawn([(2, *image), kernel])
@@ -119,14 +134,14 @@ def test_gradient_of_a_gradient(case):
 
         return lambda x, kernel: jnp.sum(jax.grad(loss)(x, kernel) ** 2)
 
-    ours, theirs = (jax.jit(jax.grad(steepness(each), (0, 1)))(*arrays) for each in (conv, lax_conv))
+    ours, theirs = (jax.jit(jax.grad(steepness(each), (0, 1)))(*arrays) for each in (our_conv, lax_conv))
     scale = max(float(jnp.abs(leaf).max()) for leaf in theirs)
     chex.assert_trees_all_close(ours, theirs, atol=1e-4 * scale)
 
 
 def training_loop(stride, padding):
     """Input gradients in a loop, inside a loop over steps that change the kernel, as training has them."""
-    run = result_and_gradients(conv, stride, padding)
+    run = result_and_gradients(our_conv, stride, padding)
 
     def step(_, carry):
         x, kernel = carry
@@ -136,7 +151,9 @@ def training_loop(stride, padding):
     return lambda x, kernel: lax.fori_loop(0, 3, step, (x, kernel))
 
 
-@pytest.mark.parametrize("case", ["grey image", "channels", "channels, unpadded", "stride of the small network"])
+@pytest.mark.parametrize(
+    "case", ["grey image", "channels", "channels, unpadded", "stride of the small network", "depthwise, stride"]
+)
 def test_on_cpu_every_convolution_in_a_loop_has_the_fast_layout(case):
     image, kernel, stride, padding = CASES[case]
     text = optimised(training_loop(stride, padding), *drawn([(3, *image), kernel]))
@@ -147,7 +164,9 @@ def test_on_cpu_every_convolution_in_a_loop_has_the_fast_layout(case):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@pytest.mark.parametrize("case", ["grey image", "channels, unpadded", "stride of the small network"])
+@pytest.mark.parametrize(
+    "case", ["grey image", "channels, unpadded", "stride of the small network", "depthwise, stride"]
+)
 def test_lowered_for_an_accelerator_it_is_lax_convolution(case, platform):
     image, kernel, stride, padding = CASES[case]
     arrays = drawn([(3, *image), kernel])
@@ -156,9 +175,11 @@ def test_lowered_for_an_accelerator_it_is_lax_convolution(case, platform):
         .trace(*arrays)
         .lower(lowering_platforms=(platform,))
         .as_text()
-        for each in (conv, lax_conv)
+        for each in (our_conv, lax_conv)
     )
-    convolutions = [sorted(re.findall(r"dim_numbers = .*window = \{[^}]*\}", text)) for text in (ours, theirs)]
+    convolutions = [
+        sorted(re.findall(r"dim_numbers = .*window = \{[^}]*\} \{[^}]*\}", text)) for text in (ours, theirs)
+    ]
     assert convolutions[0] == convolutions[1] and len(convolutions[0]) == 3
     assert "concatenate" not in ours
 
@@ -200,15 +221,80 @@ def test_max_pool_loses_no_gradient(platform):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"kernel_size": (4, 5), "strides": 2, "padding": ((1, 1), (0, 2)), "use_bias": False}]
+    "settings",
+    [
+        {},
+        {"kernel_size": (4, 5), "strides": 2, "padding": ((1, 1), (0, 2)), "use_bias": False},
+        {"features": 6, "feature_group_count": 6},
+        {"dtype": "bfloat16"},
+    ],
 )
 def test_conv_module_is_that_of_flax(settings):
     (x,) = drawn([(2, 9, 8, 6)])
-    ours, theirs = Conv(7, **settings), nn.Conv(7, **{"kernel_size": (3, 3)} | settings)
+    settings = {"features": 7, "kernel_size": (3, 3)} | settings
+    ours, theirs = Conv(**settings), nn.Conv(**settings)
     variables, same = (jax.jit(module.init)(jax.random.key(1), x) for module in (ours, theirs))
     chex.assert_trees_all_equal(variables, same)
     variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)  # so that a bias is seen
-    chex.assert_trees_all_close(*(jax.jit(module.apply)(variables, x) for module in (ours, theirs)), atol=1e-5)
+    made, expected = (jax.jit(module.apply)(variables, x) for module in (ours, theirs))
+    assert made.dtype == expected.dtype
+    tolerance = 1e-5 if made.dtype == jnp.float32 else 0.05
+    chex.assert_trees_all_close(made.astype(jnp.float32), expected.astype(jnp.float32), atol=tolerance)
+
+
+@pytest.mark.parametrize("features, groups", [(6, 2), (12, 6), (2, 2)])
+def test_conv_module_refuses_other_groups(features, groups):
+    with pytest.raises(ValueError, match=f"must be 1, or the 6 channels .* got {groups} for {features} features"):
+        jax.eval_shape(Conv(features, feature_group_count=groups).init, jax.random.key(0), jnp.zeros((1, 4, 4, 6)))
+
+
+class Norm(nn.Module):
+    """batch_norm alone."""
+
+    train: bool
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x):
+        return batch_norm(x, self.train, self.dtype)
+
+
+def normed(x, dtype="float32"):
+    """x [b h w c] when training -> (output, running averages after one step)."""
+    variables = Norm(train=False).init(jax.random.key(0), x)
+    out, new = Norm(True, dtype).apply(variables, x, mutable=["batch_stats"])
+    return out, new["batch_stats"]["BatchNorm_0"]
+
+
+def test_batch_norm_follows_the_batch_in_training_and_the_averages_in_evaluation():
+    x = 3 * drawn([(5, 4, 3, 2)])[0] + 7
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    out, averages = normed(x)
+    np.testing.assert_allclose(out, (x - mean) / jnp.sqrt(variance), atol=1e-4)
+    np.testing.assert_allclose(averages["mean"], 0.1 * mean, rtol=1e-4)
+    np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * variance, rtol=1e-4)
+    variables = {"params": {"BatchNorm_0": {"scale": 2 * jnp.ones(2), "bias": jnp.ones(2)}}}
+    variables |= {"batch_stats": {"BatchNorm_0": averages}}
+    expected = 1 + 2 * (x - averages["mean"]) / jnp.sqrt(averages["var"])
+    np.testing.assert_allclose(Norm(train=False).apply(variables, x), expected, rtol=1e-4)
+
+
+def test_batch_norm_in_bfloat16_keeps_its_statistics_in_float32():
+    x = drawn([(64, 8, 8, 2)])[0] + 100  # between 64 and 128, bfloat16 knows every half
+    out, averages = normed(x.astype(jnp.bfloat16), "bfloat16")
+    assert out.dtype == jnp.bfloat16 and {leaf.dtype for leaf in averages.values()} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(averages["mean"], 0.1 * x.mean((0, 1, 2)), rtol=1e-3)
+
+
+def test_batch_norm_is_over_the_rows_of_all_devices(monkeypatch):
+    (x,) = drawn([(6, 4, 3, 2)])
+    whole = normed(x)
+    monkeypatch.setattr(distributed, "alone", lambda: False)
+    parts = jax.vmap(normed, axis_name=distributed.axis())(x.reshape(2, 3, 4, 3, 2))
+    chex.assert_trees_all_close(parts[0].reshape(x.shape), whole[0], atol=1e-5)
+    for part in (0, 1):
+        chex.assert_trees_all_close(jax.tree.map(lambda leaf, part=part: leaf[part], parts[1]), whole[1], atol=1e-6)
+    jax.jit(Norm(train=False).init)(jax.random.key(0), x)  # evaluation knows no devices
 
 
 def row_keys(rows):
