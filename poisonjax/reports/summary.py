@@ -44,12 +44,17 @@ def short(found: list[tuple[pathlib.Path, dict]], prefix: str) -> str:
     )
 
 
+def _nothing(record: dict) -> list[str]:
+    """The cells of an experiment of which the report prints no number."""
+    return [record["paper_table"], *["–"] * (len(COMPARISON) - 2), "the report prints no number of it"]
+
+
 def full(found: list[tuple[pathlib.Path, dict]]) -> str:
     """Every printed number beside ours, with verdict."""
     body = [
-        [f"[{record['experiment']}]({path.parent}/report.md)", _setting(record), *compared(row)]
+        [f"[{record['experiment']}]({path.parent}/report.md)", _setting(record), *cells]
         for path, record in found
-        for row in record["comparison"]
+        for cells in [compared(row) for row in record["comparison"]] or [_nothing(record)]
     ]
     return rows(["experiment", "scale", *COMPARISON], body)
 
