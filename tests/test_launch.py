@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
 import launch
 from poisonjax import data
@@ -16,11 +15,13 @@ from poisonjax.types import Examples
 
 def start(*flags):
     """launch.py with these flags, in this process; its exit status."""
-    with flagsaver.flagsaver():
-        try:
-            return launch.main(launch.parse(["launch.py", *map(str, flags)]))
-        except SystemExit as stop:
-            return stop.code
+    try:
+        return launch.main(launch.parse(["launch.py", *map(str, flags)]))
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        for flag in launch.FLAGS.get_flags_for_module("launch"):  # other modules may have defined theirs meanwhile
+            flag.unparse()
 
 
 REFUSED = {

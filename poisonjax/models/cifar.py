@@ -50,9 +50,10 @@ class ReportCifarCNN(Network):
 class MobileNet(Network):
     """MobileNet v1 (Howard et al. 2017, table 1), as Keras has it: the last depthwise convolution has stride 1.
 
-    The report took Keras' network for 32 x 32 images as it was, so the strides are the published ones, for 224 x 224:
-    a 32 x 32 image is 1 x 1 for the last two layers. ReLU is the paper's; Keras stops it at 6. alpha multiplies the
-    number of features of every layer, rounded down. ValueError if that leaves a layer without any.
+    The report took Keras' network for images of 32 x 32 as it was, so the strides are the published ones, for
+    224 x 224: from the last stride of 2 on, such an image is a single pixel. ReLU is the paper's; Keras cuts it off
+    at 6. alpha multiplies the number of features of every layer, rounded down. ValueError for one below 1/32, which
+    leaves a layer without features.
     """
 
     alpha: float = 1.0
