@@ -14,6 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from interruptions import command, finished, results, started, stopped
 
+from poisonjax.workdir import locked
+
 
 @pytest.fixture(scope="module")
 def flags(data_dir):
@@ -66,10 +68,12 @@ def test_stopped_on_request_then_damaged_then_finished(calm, flags, tmp_path):
     status, said = asked(process, signal.SIGTERM)
     assert status == 130 and "which is saved; the same command goes on from there" in said and "Traceback" not in said
 
+    with locked(tmp_path):
+        second = subprocess.run(command(tmp_path, *flags), capture_output=True, text=True)
+    assert second.returncode == 2 and f"in use by process {os.getpid()}" in second.stderr
+
     process = started(tmp_path, *flags)
     saved(tmp_path, "pgd_at", enough=2)
-    second = subprocess.run(command(tmp_path, *flags), capture_output=True, text=True)
-    assert second.returncode == 2 and f"in use by process {process.pid}" in second.stderr
     status, said = asked(process, signal.SIGINT)
     assert status == 130 and "Traceback" not in said
 
