@@ -9,7 +9,7 @@ sixteenth of its filters to all of them, against 8/255 as Madry et al. 2018 (fig
 import dataclasses
 
 from experiments import cifar10_badnets, cifar10_baseline
-from poisonjax.experiment import Arm, Experiment, Model
+from poisonjax.experiment import Experiment, Model, by_size
 from poisonjax.models import ResNet18, WongCNN
 from poisonjax.scales import cifar10
 
@@ -22,15 +22,12 @@ def networks(scale: str) -> dict[str, Model]:
 
 
 def experiment(scale: str) -> Experiment:
-    madry = cifar10_badnets.MADRY
-    sizes = networks(scale).items()
-    standard = [Arm(f"standard_{size}", model=model) for size, model in sizes]
     paper = dataclasses.replace(
         cifar10_baseline.experiment("paper"),
         name="cifar10_capacity",
         title="Networks of several sizes on clean CIFAR-10, with and without PGD adversarial training.",
         paper_table="figure 6",
-        arms=(*standard, *(Arm(f"pgd_at_madry_{size}", True, attack=madry, model=model) for size, model in sizes)),
+        arms=by_size(networks(scale), cifar10_badnets.MADRY),
         printed=(),
         known=(),
     )

@@ -9,7 +9,7 @@ smallest networks collapse, larger ones fit. Their network from a sixteenth of i
 import dataclasses
 
 from experiments import mnist_baseline
-from poisonjax.experiment import Arm, Experiment, Model
+from poisonjax.experiment import Experiment, Model, by_size
 from poisonjax.models import MadryCNN, WongCNN
 from poisonjax.scales import mnist
 
@@ -22,14 +22,12 @@ def networks(scale: str) -> dict[str, Model]:
 
 
 def experiment(scale: str) -> Experiment:
-    madry, sizes = mnist_baseline.MADRY, networks(scale).items()
-    standard = [Arm(f"standard_{size}", model=model) for size, model in sizes]
     paper = dataclasses.replace(
         mnist_baseline.experiment("paper"),
         name="mnist_capacity",
         title="Networks of several sizes on clean MNIST, with and without PGD adversarial training.",
         paper_table="figure 6",
-        arms=(*standard, *(Arm(f"pgd_at_madry_{size}", True, attack=madry, model=model) for size, model in sizes)),
+        arms=by_size(networks(scale), mnist_baseline.MADRY),
         printed=(),
         known=(),
     )

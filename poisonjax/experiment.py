@@ -103,6 +103,13 @@ def with_madry(attack: PGD) -> tuple[Arm, ...]:
     return standard, printed, Arm("pgd_at_madry", adversarial=True, attack=attack), control
 
 
+def by_size(networks: dict[str, Model], attack: PGD) -> tuple[Arm, ...]:
+    """Networks {size: network}, each trained in the standard way and adversarially."""
+    standard = [Arm(f"standard_{size}", model=model) for size, model in networks.items()]
+    madry = [Arm(f"pgd_at_madry_{size}", True, attack=attack, model=model) for size, model in networks.items()]
+    return (*standard, *madry)
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """What is poisoned, what is trained on it, how it is judged, and what the report printed.

@@ -182,9 +182,14 @@ def look(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict
         save_arrays(folder / "example.npz", shown)
     if plan.activations is None:
         return None
-    found = activations.collect(model, state, test, plan.poison, plan.activations, plan.evaluation.batch)
+    found = _activations(job, model, state)
     save_arrays(folder / "activations.npz", found)
     return activations.measure(found, plan.activations, seed)
+
+
+def _activations(job: Run, model: Model, state: TrainState) -> Collected:
+    plan = job.experiment
+    return activations.collect(model, state, job.dataset.test, plan.poison, plan.activations, plan.evaluation.batch)
 
 
 def train(
@@ -215,7 +220,7 @@ def probe(job: Run, seed: int, model: Model, state: TrainState) -> dict:
     row = {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate") if counts[name].denominator}
     if plan.activations is None:
         return row
-    found = activations.collect(model, state, job.dataset.test, plan.poison, plan.activations, plan.evaluation.batch)
+    found = _activations(job, model, state)
     return row | {name: of["mean"] for name, of in activations.measure(found, plan.activations, seed).items()}
 
 

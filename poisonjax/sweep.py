@@ -18,7 +18,7 @@ from poisonjax.data import Dataset
 from poisonjax.experiment import Data, Experiment
 from poisonjax.overrides import override, to_json
 from poisonjax.reports.console import say
-from poisonjax.reports.table import LABELS, percent
+from poisonjax.reports.table import LABELS, spread
 from poisonjax.runner import Run
 from poisonjax.training import Interrupted
 from poisonjax.workdir import WorkdirError, claim, locked, write_atomic
@@ -281,10 +281,6 @@ def summary(points: list[Point], records: list[dict | None]) -> str:
     lines = [[*points[0].settings, "arm", *(f"{LABELS[name]} %" for name in SHOWN)]]
     for point, record in zip(points, records, strict=True):
         for arm, metrics in (record or {"arms": {}})["arms"].items():
-            lines.append([*point.settings.values(), arm, *(_cell(metrics[name]) for name in SHOWN)])
+            lines.append([*point.settings.values(), arm, *(spread(metrics[name]) for name in SHOWN)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
-def _cell(metric: dict) -> str:
-    return percent(metric["mean"]) + ("" if metric["std"] is None else f" ± {percent(metric['std'])}")

@@ -3,10 +3,9 @@
 import pathlib
 
 from poisonjax.reports.site.reading import collect
-from poisonjax.reports.table import COMPARISON, LABELS, compared, percent, rows
+from poisonjax.reports.table import COMPARISON, LABELS, MAIN, compared, percent, rows, spread
 
 BEGIN, END = "<!-- results: made by `python -m poisonjax.reports` -->", "<!-- /results -->"
-SHORT = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
 
 
 def load(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict]]:
@@ -19,9 +18,8 @@ def load(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict]]:
 
 def _cell(record: dict, arm: str, name: str) -> str:
     metric = record["arms"][arm][name]
-    spread = "" if metric["std"] is None else f" ± {percent(metric['std'])}"
     printed = record["printed"].get(arm, {}).get(name)
-    return f"{percent(metric['mean'])}{spread}" + ("" if printed is None else f" (printed {percent(printed)})")
+    return spread(metric) + ("" if printed is None else f" (printed {percent(printed)})")
 
 
 def _setting(record: dict) -> str:
@@ -34,13 +32,13 @@ def short(found: list[tuple[pathlib.Path, dict]], prefix: str) -> str:
     """One row an arm; what each record finds below. prefix: from the page to the folder of the records."""
     body = [
         [f"[{record['experiment']}]({prefix}{path.parent}/report.md)", _setting(record), arm]
-        + [_cell(record, arm, name) for name in SHORT]
+        + [_cell(record, arm, name) for name in MAIN]
         for path, record in found
         for arm in record["arms"]
     ]
     lines = [f"- **{record['experiment']}** ({_setting(record)}): {record['finding']}" for _, record in found]
     return (
-        rows(["experiment", "scale", "arm", *(f"{LABELS[name]} %" for name in SHORT)], body) + "\n\n" + "\n".join(lines)
+        rows(["experiment", "scale", "arm", *(f"{LABELS[name]} %" for name in MAIN)], body) + "\n\n" + "\n".join(lines)
     )
 
 

@@ -10,6 +10,7 @@ LABELS = {
     "art_effectiveness": "effectiveness (ART)",
     "robust_accuracy": "PGD accuracy",
 }
+MAIN = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")  # every arm has them
 
 
 def percent(value: float | None) -> str:
@@ -17,11 +18,14 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
+def spread(metric: dict) -> str:
+    """mean ± std, in percent."""
+    return percent(metric["mean"]) + ("" if metric["std"] is None else f" ± {percent(metric['std'])}")
+
+
 def measured(metric: dict) -> str:
     """mean ± std [95 % interval], in percent."""
-    spread = "" if metric["std"] is None else f" ± {percent(metric['std'])}"
-    interval = "" if metric["ci95"] is None else " [{}, {}]".format(*map(percent, metric["ci95"]))
-    return f"{percent(metric['mean'])}{spread}{interval}"
+    return spread(metric) + ("" if metric["ci95"] is None else " [{}, {}]".format(*map(percent, metric["ci95"])))
 
 
 def rows(header: list[str], body: list[list[str]]) -> str:
@@ -88,9 +92,6 @@ def by_class(record: dict, name: str) -> list[str]:
     if all(metrics[name]["mean"] is None for metrics in record["arms"].values()):
         return []
     return [f"{LABELS[name].capitalize()}:", per_class(record, name)]
-
-
-BY_CLASS = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
 
 
 def speed(record: dict) -> str:
@@ -168,7 +169,7 @@ def markdown(record: dict, figures: list[str]) -> str:
         "## All metrics",
         results(record),
         "## By true class (%)",
-        *(part for name in BY_CLASS for part in by_class(record, name)),
+        *(part for name in MAIN for part in by_class(record, name)),
         *activations(record),
         "## Poison",
         _poison(record),

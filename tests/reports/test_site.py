@@ -16,6 +16,7 @@ import pytest
 
 from poisonjax.reports import __main__ as command
 from poisonjax.reports import record as written_record
+from poisonjax.reports import table
 from poisonjax.reports.site import charts, folder, pages, reading, views
 from poisonjax.reports.site.numbers import flat
 from tests.reports import records as synthetic
@@ -298,7 +299,7 @@ def test_the_summary_table_has_every_printed_number_beside_ours(records, site):
     ours = f"{100 * cell['mean']:.2f} ± {100 * cell['std']:.2f} {100 * low:.2f} to {100 * high:.2f}"
     assert f"mnist_paper paper changed 3 pgd_at attack success rate 0.99 T6 {ours} not reproduced Why." in rows
     assert any(re.search(r"pgd_at clean accuracy, class 0 94.18 T6 .* inconclusive One class.$", row) for row in rows)
-    assert sum("mnist_paper" in row for row in rows) == 3 + 3 * len(reading.MAIN) - 2
+    assert sum("mnist_paper" in row for row in rows) == 3 + 3 * len(table.MAIN) - 2
     assert any(
         re.search(r"mnist_old smoke 1 standard attack success rate 96.22 T6 .* on its page$", row) for row in rows
     )
@@ -378,7 +379,7 @@ def test_points_of_sweeps_are_no_experiments(site):
 
 def test_a_sweep_over_one_axis_has_a_curve_for_each_metric_and_its_errors(site):
     page = site["sweeps/sweeps__one.html"].decode()
-    assert re.findall(r'aria-label="([^"]*) by poison.rate"', page) == [charts.LABELS[name] for name in reading.MAIN]
+    assert re.findall(r'aria-label="([^"]*) by poison.rate"', page) == [charts.LABELS[name] for name in table.MAIN]
     assert rows_of(page, "table-failed")[1:] == ["0.2 Broke."]
     rows = rows_of(page, "table-points")
     assert any(re.match(r"0.1 done standard 50.93 .* 91.13 ± 0.73 ", row) for row in rows), rows

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from poisonjax.reports.figures import PANELS
-from poisonjax.reports.site.reading import MAIN, Point, Sweep
-from poisonjax.reports.table import LABELS
+from poisonjax.reports.site.reading import Point, Sweep
+from poisonjax.reports.table import LABELS, MAIN
 
 COLOURS = 8  # --series-0 and so on of site.css
 MARKERS, DASHES = "os^D", ("-", "--", ":")  # lines that coincide, and more lines than colours, can be told apart

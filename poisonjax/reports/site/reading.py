@@ -11,7 +11,6 @@ import jsonschema
 from poisonjax.workdir import FORMAT
 
 HERE = pathlib.Path(__file__).parent
-MAIN = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")  # every arm has them
 
 
 class Run(NamedTuple):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from poisonjax.reports.site import numbers, reading
-from poisonjax.reports.table import LABELS, percent
+from poisonjax.reports.table import LABELS, MAIN, percent
 
 MEASURES = {
     "linear_probe_auc": "linear probe, AUC",
@@ -60,7 +60,7 @@ def besides(record: dict) -> list[Row]:
     return [
         Row(name, label(metric), arm[metric])
         for name, arm in record["arms"].items()
-        for metric in reading.MAIN
+        for metric in MAIN
         if (name, metric) not in printed and arm[metric]["mean"] is not None
     ]
 
