@@ -30,6 +30,13 @@ class Attack(Protocol):
         """x [b h w c] in [0, 1], y [b] int, key a single one or one a row -> x_adv [b h w c]."""
 
 
+class Cost(NamedTuple):
+    """What an attack spends on one image, at most. gradients: of the logits. queries: forward passes beside those."""
+
+    gradients: int = 0
+    queries: int = 0
+
+
 class Poison(Protocol):
     """Whom an attacker poisons, and what he shows the trained model; `poisons.apply` does the rest."""
 
