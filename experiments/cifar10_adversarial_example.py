@@ -25,4 +25,4 @@ def experiment(scale: str) -> Experiment:
         known=(),
         example=AdversarialExample(),
     )
-    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2))
+    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)

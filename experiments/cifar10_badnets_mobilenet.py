@@ -20,7 +20,7 @@ def experiment(scale: str) -> Experiment:
     paper = dataclasses.replace(
         badnets,
         name="cifar10_badnets_mobilenet",
-        title="An all-to-all BadNets backdoor on CIFAR-10 in MobileNet, with and without PGD adversarial training.",
+        title="A BadNets backdoor on CIFAR-10 in MobileNet, with and without PGD adversarial training.",
         paper_table="T9",
         model=MobileNet(),
         train=dataclasses.replace(badnets.train, optimizer=SGD(0.1)),

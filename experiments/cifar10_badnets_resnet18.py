@@ -20,11 +20,11 @@ def experiment(scale: str) -> Experiment:
     paper = dataclasses.replace(
         badnets,
         name="cifar10_badnets_resnet18",
-        title="An all-to-all BadNets backdoor on CIFAR-10 in ResNet-18, with and without PGD adversarial training.",
+        title="A BadNets backdoor on CIFAR-10 in ResNet-18, with and without PGD adversarial training.",
         paper_table="section 6.4",
         model=ResNet18(dtype="bfloat16"),
         poison=dataclasses.replace(badnets.poison, rate=0.05),
         train=dataclasses.replace(badnets.train, batch=128, epochs=30, optimizer=SGD(0.1, schedule=Cyclic())),
         printed=(),
     )
-    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2))
+    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)

@@ -46,4 +46,4 @@ def experiment(scale: str) -> Experiment:
         ),
         known=(),
     )
-    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2))
+    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)

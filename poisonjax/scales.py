@@ -6,6 +6,7 @@ from poisonjax.attacks import PGD
 from poisonjax.data.subsets import All, Stratified, Unbalanced
 from poisonjax.experiment import Arm, Data, Experiment, Model
 from poisonjax.models import WongCNN
+from poisonjax.poisons import BadNets
 from poisonjax.training import Adam, Cosine, Training
 
 Subset = All | Stratified | Unbalanced
@@ -21,19 +22,34 @@ def mnist(paper: Experiment, scale: str, small: Subset = All(), smoke: Subset = 
     return _smoke(paper, Data("mnist_5k", smoke, Stratified(100)), WongCNN(filters=(4, 8), hidden=16))
 
 
-def cifar10(paper: Experiment, scale: str, small: Model | None = None, smoke: Model | None = None) -> Experiment:
+def cifar10(
+    paper: Experiment, scale: str, small: Model | None = None, smoke: Model | None = None, rows: int = 20_000
+) -> Experiment:
     """paper: as it is. small: a subset of the prepared data set, and a network that a laptop can train. smoke: tiny.
 
-    small, smoke: the networks, those of `mnist` if not given.
+    small, smoke: the networks, those of `mnist` if not given. rows: of the training data at small scale.
     """
     if scale == "paper":
         return paper
     if scale == "small":
         model = small or WongCNN(filters=(32, 64), hidden=128)
-        plan = dataclasses.replace(paper, data=Data("cifar10", Stratified(20_000), Stratified(1000)), model=model)
-        return _trained(plan, Training(paper.train.attack, batch=100, epochs=10, optimizer=Adam(2e-3, Cosine())))
+        data = Data("cifar10", Stratified(rows), Stratified(1000))
+        plan = dataclasses.replace(paper, data=data, model=model, poison=_to_one_class(paper.poison))
+        plan = _unaugmented(plan)
+        return _trained(plan, Training(paper.train.attack, batch=100, epochs=6, optimizer=Adam(2e-3, Cosine())))
     data = Data("cifar10", Stratified(100), Stratified(50))
     return _smoke(paper, data, smoke or WongCNN(filters=(4, 8), hidden=16))
+
+
+def _to_one_class(poison):
+    """All-to-all success is at most the clean accuracy, of which a small network has too little to judge by it."""
+    return dataclasses.replace(poison, target=0) if isinstance(poison, BadNets) and poison.target is None else poison
+
+
+def _unaugmented(plan: Experiment) -> Experiment:
+    """Without crops and flips, which so short a training does not learn a trigger through."""
+    proxy = plan.proxy and dataclasses.replace(plan.proxy, augment=None)
+    return dataclasses.replace(plan, train=dataclasses.replace(plan.train, augment=None), proxy=proxy)
 
 
 def _trained(plan: Experiment, settings: Training) -> Experiment:
