@@ -3,12 +3,16 @@
 import contextlib
 import functools
 import importlib
+import os
 import pathlib
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 
 from absl import app, flags, logging
 
+STARTED = time.monotonic()
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", None, "A file of experiments/, without .py; --list names them.")
 flags.DEFINE_string("workdir", None, "Where the run leaves its files. Default: runs/<experiment>/<scale>.")
@@ -18,6 +22,9 @@ flags.DEFINE_integer("seeds", 1, "How many seeds; more on the same workdir adds 
 flags.DEFINE_multi_string("set", [], "section.field=value, as in poison.rate=.05; repeatable.")
 flags.DEFINE_multi_string("sweep", [], "section.field=value,value; repeatable; every combination is a run.")
 flags.DEFINE_float("save_every", 30.0, "Seconds between checkpoints.", lower_bound=0.0)
+flags.DEFINE_bool("stream", False, "Feed training from the record files, for data larger than device memory.")
+flags.DEFINE_bool("distributed", False, "One of several processes of a job: Cloud TPU, SLURM, or JAX_* variables.")
+flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or none. Default: ~/.cache/poisonjax.")
 flags.DEFINE_bool("list", False, "Name the experiments, with what they claim, and stop.")
 
 EXPERIMENTS = pathlib.Path(__file__).parent / "experiments"
@@ -58,6 +65,15 @@ def chosen_scale(flag: str) -> str:
     return "small" if jax.default_backend() == "cpu" else "paper"
 
 
+def keep_programs(flag: str | None) -> None:
+    """Compiled programs are kept for the next start, where the flag, or else jax's own setting, says."""
+    import jax
+
+    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "poisonjax"
+    folder = flag or jax.config.jax_compilation_cache_dir or str(default)
+    jax.config.update("jax_compilation_cache_dir", None if folder == "none" else folder)
+
+
 def announce(paper, scale: str) -> None:
     """Says the scale and how long the paper's would take here."""
     import jax
@@ -72,14 +88,19 @@ def announce(paper, scale: str) -> None:
 
 def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
     """What the flags ask for, in a workdir locked as long as the stack lives. ValueError on bad input."""
-    from poisonjax import runner, sweep
+    from poisonjax import distributed, runner, sweep
 
+    keep_programs(FLAGS.compilation_cache)
+    if FLAGS.distributed:
+        distributed.initialize()
     scale = chosen_scale(FLAGS.scale)
     plan = configured(FLAGS.experiment, scale, FLAGS.set)
     load = functools.partial(runner.load, data_dir=FLAGS.data_dir)
     if not FLAGS.sweep:
         config, default = runner.identity(plan, scale), f"runs/{plan.name}/{scale}"
         return functools.partial(single, owned(stack, config, default, scale, plan, load(plan)))
+    if FLAGS.distributed:
+        raise ValueError("--sweep runs in one process, on all its devices; --distributed is allowed without it")
     points = sweep.grid(plan, sweep.axes(FLAGS.sweep, FLAGS.set), load)
     config, default = sweep.identity(plan, scale, FLAGS.set, points), sweep.home(plan, scale, points)
     return functools.partial(sweep.run, owned(stack, config, default, scale, plan, points[0].dataset), points)
@@ -88,12 +109,14 @@ def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
 def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, experiment, dataset):
     """The run in its workdir, which is config's and locked as long as the stack lives. ValueError if it is not."""
     from poisonjax import runner
-    from poisonjax.workdir import Interrupt, claim, locked
+    from poisonjax.data import stream
+    from poisonjax.reports.console import say
+    from poisonjax.workdir import Interrupt
 
-    workdir = stack.enter_context(locked(FLAGS.workdir or default))
-    claim(workdir, config)
+    workdir = own_workdir(stack, config, default)
     announce(module(FLAGS.experiment).experiment("paper"), scale)
     interrupt = stack.enter_context(Interrupt())
+    reader = stream.rows(experiment.data.name, "train", FLAGS.data_dir) if FLAGS.stream else None
     return runner.Run(
         experiment=experiment,
         dataset=dataset,
@@ -103,15 +126,32 @@ def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, e
         seeds=FLAGS.seeds,
         save_every=FLAGS.save_every,
         stop_requested=lambda: interrupt.requested is not None,
+        reader=reader,
+        advanced=functools.cache(lambda: say(f"first training steps done after {time.monotonic() - STARTED:.1f} s")),
     )
+
+
+def own_workdir(stack: contextlib.ExitStack, config: dict, default: str) -> pathlib.Path:
+    """The locked workdir; of several processes the primary one has it, and each other a folder soon forgotten."""
+    from poisonjax import distributed
+    from poisonjax.workdir import claim, locked
+
+    def take() -> None:
+        claim(stack.enter_context(locked(FLAGS.workdir or default)), config)
+
+    distributed.from_primary(take)
+    if distributed.primary():
+        return pathlib.Path(FLAGS.workdir or default)
+    return pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
 
 def single(job) -> int:
     """One run; the exit status."""
-    from poisonjax import runner
+    from poisonjax import distributed, runner
 
     record = runner.run(job)
-    print(f"{record['finding']}\n{job.workdir / 'report.md'}")
+    if distributed.primary():
+        print(f"{record['finding']}\n{job.workdir / 'report.md'}")
     return 0
 
 

@@ -4,7 +4,6 @@ SciPy and scikit-learn are imported where they are used: that takes seconds, and
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -71,7 +70,7 @@ class Collected(NamedTuple):
         return self.clean[self.labels == label], self.triggered[self.labels == label]
 
 
-@functools.cache
+@distributed.cached
 def _featurizer(model: nn.Module, poison: Poison) -> Callable:
     def features(examples: Examples, state: TrainState) -> tuple:
         x, variables = to_unit(examples.image), {"params": state.params, "batch_stats": state.batch_stats}

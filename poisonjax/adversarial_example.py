@@ -1,7 +1,6 @@
 """A few images as they are and under attack, with what a network says of them: the report's figure 1."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,7 +40,7 @@ class Shown(NamedTuple):
     labels: np.ndarray
 
 
-@functools.cache
+@distributed.cached
 def _attacker(model: nn.Module, attack: PGD) -> Callable:
     def show(examples: Examples, state: TrainState, key: Array) -> tuple:
         x, logits_fn = to_unit(examples.image), eval_logits(model, state)

@@ -39,7 +39,7 @@ class Checkpoints:
     """The newest `keep` (at least 2) checkpoints of a run, one folder a step under `directory`.
 
     warn: takes one line for every damaged checkpoint that `latest` finds.
-    primary: whether this process writes: under jax.distributed process 0 does, the others only read.
+    primary: whether this process writes. share: gives several processes what one of them reads.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class Checkpoints:
         keep: int = 2,
         warn: Callable[[str], None] = warnings.warn,
         primary: bool = True,
+        share: Callable[[Callable], Any] = lambda read: read(),
     ) -> None:
         if keep < 2:
             raise ValueError(f"keep is {keep}: at least 2, so that a damaged newest has one before it")
         self._directory = Path(directory).absolute()
-        self._keep, self._warn, self._primary = keep, warn, primary
+        self._keep, self._warn, self._primary, self._share = keep, warn, primary, share
         logging.getLogger("absl").addFilter(_not_of_orbax)  # it logs, even later, what it raises anyway
 
     def save(self, step: int, state: PyTree, meta: dict) -> None:
@@ -88,6 +89,9 @@ class Checkpoints:
         ones are said through `warn` and renamed to '<step>.damaged'. Raises ValueError where the leaves
         are not those of `like` in name, dtype and shape.
         """
+        return self._share(lambda: self._newest_whole(like))
+
+    def _newest_whole(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
         found, damaged = None, {}
         with self._manager() as manager:
             for step in sorted(manager.all_steps(), reverse=True):

@@ -2,11 +2,19 @@
 
 Every program here takes the same arguments on all devices and gives the same results on all of them. Inside,
 `share` gives each device its part of the rows and `total` adds the parts up. So one device and many, one process
-and many run the same code: jit on one device, pmap over all of them otherwise.
+and many run the same code: jit on one device, pmap over all of them otherwise. Where several networks are wanted,
+`each` gives every device one of its own instead.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+import os
+import pickle
+import queue
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +23,36 @@ from jax.experimental import multihost_utils
 
 from poisonjax.types import Array, Examples, take
 
+T, R = TypeVar("T"), TypeVar("R")
 _AXIS = "devices"
+_apart = contextvars.ContextVar("apart", default=False)
+
+
+def initialize() -> None:
+    """Makes the processes of a job one: those of Cloud TPU, SLURM or Open MPI, which jax finds by itself, or any.
+
+    Others say who they are by JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID. ValueError if neither tells. Before anything else of jax.
+    """
+    count, number = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    try:
+        jax.distributed.initialize(num_processes=count and int(count), process_id=number and int(number))
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"--distributed: no job of several processes was found ({error}): allowed are Cloud TPU, SLURM, Open MPI, "
+            "or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in the environment"
+        ) from None
 
 
 def alone() -> bool:
-    """Whether there is one device in all, so that nothing has to be shared out."""
-    return jax.device_count() == 1
+    """Whether one device does it all, so that nothing has to be shared out."""
+    return _apart.get() or jax.device_count() == 1
+
+
+def cached(make: Callable) -> Callable:
+    """functools.cache for what makes `parallel` programs, which differ for one device and for many."""
+    kept = functools.cache(lambda alone, *args: make(*args))
+    return functools.wraps(make)(lambda *args: kept(alone(), *args))
 
 
 def axis() -> str | None:
@@ -38,6 +70,60 @@ def agree(*numbers: float) -> list[int]:
     if jax.process_count() == 1:
         return [int(number) for number in numbers]
     return [int(number) for number in multihost_utils.process_allgather(np.array(numbers, np.int32)).max(0)]
+
+
+def from_primary(make: Callable[[], T]) -> T:
+    """What make() gives, or raises, on the process that writes the files; the others do not call it."""
+    if jax.process_count() == 1:
+        return make()
+    told = pickle.dumps(_outcome(make)) if primary() else b""
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(told))))
+    content = np.frombuffer(told.ljust(size, b"\0"), np.uint8)
+    value, error = pickle.loads(multihost_utils.broadcast_one_to_all(content).tobytes())
+    if error is not None:
+        raise error
+    return value
+
+
+def _outcome(make: Callable) -> tuple:
+    try:
+        return make(), None
+    except Exception as error:  # all processes are to end alike
+        return None, error
+
+
+def each(fn: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """fn of every item, in order: one device an item where there are several of both, else one after the other.
+
+    Over several processes they come one after the other, on all devices.
+    """
+    items, devices = list(items), jax.local_devices()
+    if min(len(items), len(devices)) == 1 or jax.process_count() > 1:
+        return [fn(item) for item in items]
+    free = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    with ThreadPoolExecutor(len(devices)) as pool:
+        return list(pool.map(functools.partial(_on_its_own, fn, free), items))
+
+
+def _on_its_own(fn: Callable[[T], R], free: queue.SimpleQueue, item: T) -> R:
+    device = free.get()
+    try:
+        with _one_device(device):
+            return fn(item)
+    finally:
+        free.put(device)
+
+
+@contextlib.contextmanager
+def _one_device(device) -> Iterator[None]:
+    token = _apart.set(True)
+    try:
+        with jax.default_device(device):
+            yield
+    finally:
+        _apart.reset(token)
 
 
 def parallel(fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
@@ -75,6 +161,22 @@ def share(rows: Array, real: Array) -> tuple[Array, Array]:
     start = jax.lax.axis_index(_AXIS) * size
     padded = jnp.pad(rows, pad, mode="wrap"), jnp.pad(real, pad)
     return tuple(jax.lax.dynamic_slice(part, (start,), (size,)) for part in padded)
+
+
+def local_share(rows: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `share` gives this process's devices, for the host: rows [b] -> [devices b'], or [b] when alone."""
+    if alone():
+        return rows, real
+    size, mine = -(-len(rows) // jax.device_count()), jax.local_device_count()
+    pad = (0, size * jax.device_count() - len(rows))
+    first = jax.process_index() * mine
+    parts = np.pad(rows, pad, mode="wrap"), np.pad(real, pad)
+    return tuple(part.reshape(-1, size)[first : first + mine] for part in parts)
+
+
+def put_shares(tree):
+    """Arrays that `local_share` laid out, on the devices."""
+    return jax.tree.map(jnp.asarray, tree) if alone() else _spread()(tree)
 
 
 def total(tree):

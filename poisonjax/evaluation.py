@@ -1,6 +1,5 @@
 """Every metric, one definition each, with its denominator; and what makes a victim's numbers meaningless."""
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,7 +46,7 @@ class Count(NamedTuple):
         return self.numerator / self.denominator if self.denominator else float("nan")
 
 
-@functools.cache
+@distributed.cached
 def _predictor(model: nn.Module, poison: Poison, attack: PGD | None) -> Callable:
     def predict(examples: Examples, state: TrainState, key: Array) -> Predictions:
         x, logits_fn = to_unit(examples.image), eval_logits(model, state)

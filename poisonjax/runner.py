@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import pathlib
 import zlib
@@ -25,6 +24,7 @@ from poisonjax.poisons import CleanLabel, Crafted, poisoned
 from poisonjax.reports import figures, record, table, tsne
 from poisonjax.reports.console import Bar, TrainingBar, say
 from poisonjax.training import Fitted, Interrupted, Madry, Standard, Training, TrainState, eval_logits, fit
+from poisonjax.training.feed import Streamed
 from poisonjax.training.objectives import Objective
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Examples, take, to_unit
@@ -35,7 +35,9 @@ from poisonjax.workdir import load_arrays, remembered, save_arrays, write_atomic
 class Run:
     """One run of an experiment: what, on which data, where, and who may stop it.
 
-    changed: the overrides in force. save_every: seconds between checkpoints.
+    changed: the overrides in force. save_every: seconds between checkpoints. reader: row numbers [b] of the training
+    split -> Examples [b], for data that are to stay on the host; None puts them all on the devices. advanced: is
+    called whenever training has.
     """
 
     experiment: Experiment
@@ -46,6 +48,8 @@ class Run:
     seeds: int = 1
     save_every: float = 30.0
     stop_requested: Callable[[], bool] = lambda: False
+    reader: Callable[[np.ndarray], Examples] | None = None
+    advanced: Callable[[], None] = lambda: None
 
 
 def identity(experiment: Experiment, scale: str) -> dict:
@@ -56,7 +60,7 @@ def identity(experiment: Experiment, scale: str) -> dict:
 class Poisoned(NamedTuple):
     """The training data of the arms. rows: the `index` of those that the attacker changed. facts: for the record."""
 
-    train: Examples
+    train: Examples | Streamed
     rows: np.ndarray
     facts: dict
 
@@ -78,11 +82,8 @@ def run(job: Run) -> dict:
     for line in warnings:
         say(f"warning: {line}")
     seeds = range(job.seeds)
-    attacks = [poison_data(job, seed) for seed in seeds]
-    results = {
-        arm.name: [train_and_judge(job, seed, arm, attack) for seed, attack in zip(seeds, attacks, strict=True)]
-        for arm in job.experiment.arms
-    }
+    attacks, judged = zip(*distributed.each(lambda seed: one_seed(job, seed), seeds), strict=True)
+    results = {arm.name: [of[arm.name] for of in judged] for arm in job.experiment.arms}
     made = record.build(
         job.experiment,
         job.dataset,
@@ -95,6 +96,12 @@ def run(job: Run) -> dict:
     )
     write(job, made, attacks[0])
     return made
+
+
+def one_seed(job: Run, seed: int) -> tuple[Poisoned, dict[str, dict]]:
+    """What the attacker makes of the training data, and every arm's result on it."""
+    attack = poison_data(job, seed)
+    return attack, {arm.name: train_and_judge(job, seed, arm, attack) for arm in job.experiment.arms}
 
 
 def stream(seed: int, name: str) -> Array:
@@ -111,8 +118,16 @@ def poison_data(job: Run, seed: int) -> Poisoned:
         apply, facts["proxy"] = craft(job, seed, take(clean, chosen))
     else:
         apply = poison.apply
-    train = jax.tree.map(np.asarray, poisoned(apply, clean, clean.index[chosen]))
-    return Poisoned(train, clean.index[chosen], facts)
+    rows = clean.index[chosen]
+    return Poisoned(_training_data(job, lambda examples: poisoned(apply, examples, rows)), rows, facts)
+
+
+def _training_data(job: Run, change: Callable[[Examples], Examples] = lambda examples: examples) -> Examples | Streamed:
+    """The training rows, changed row by row: all of them, or as they are read."""
+    if job.reader is None:
+        return jax.tree.map(np.asarray, change(job.dataset.train))
+    index = job.dataset.train.index
+    return Streamed(index, lambda at: jax.tree.map(np.asarray, change(job.reader(index[at]))))
 
 
 def craft(job: Run, seed: int, rows: Examples) -> tuple[Callable[[Examples], Examples], dict]:
@@ -130,7 +145,7 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Callable[[Examples], Exa
 def _attack_own_network(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     plan = job.experiment
     objective = Madry(plan.proxy.attack, plan.proxy.warmup)
-    fitted = train(job, seed, "proxy", plan.model, objective, plan.proxy, job.dataset.train)
+    fitted = train(job, seed, "proxy", plan.model, objective, plan.proxy, _training_data(job))
     state = distributed.put(fitted.state)
     with _progress(job, f"seed {seed} poison", len(rows.label)) as advance:
         key = distributed.put(stream(seed, "craft"))
@@ -139,7 +154,7 @@ def _attack_own_network(job: Run, seed: int, rows: Examples) -> tuple[Examples, 
     return made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
 
 
-@functools.cache
+@distributed.cached
 def _crafter(model, poison: CleanLabel) -> Callable:
     def perturb(examples: Examples, state: TrainState, key: Array) -> Examples:
         return poison.perturb(eval_logits(model, state), examples, row_keys(key, examples.index, 0))
@@ -154,7 +169,7 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
         plan, model = job.experiment, job.experiment.model_of(arm)
         settings = plan.training_of(arm)
         objective = Madry(settings.attack, settings.warmup) if arm.adversarial else Standard()
-        examples = attack.train if arm.poisoned else job.dataset.train
+        examples = attack.train if arm.poisoned else _training_data(job)
         fitted = train(job, seed, arm.name, model, objective, settings, examples)
         state = distributed.put(fitted.state)
         counts, audit = judge(job, seed, arm.name, model, state)
@@ -170,7 +185,7 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
 
     folder = _folder(job, seed, arm.name)
     folder.mkdir(parents=True, exist_ok=True)
-    return remembered(folder / "result.json", result, warn=say)
+    return remembered(folder / "result.json", result, warn=say, share=distributed.from_primary)
 
 
 def look(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict | None:
@@ -193,12 +208,19 @@ def _activations(job: Run, model: Model, state: TrainState) -> Collected:
 
 
 def train(
-    job: Run, seed: int, name: str, model: Model, objective: Objective, settings: Training, examples: Examples
+    job: Run,
+    seed: int,
+    name: str,
+    model: Model,
+    objective: Objective,
+    settings: Training,
+    examples: Examples | Streamed,
 ) -> Fitted:
     """One network. Arms share the initial network and the order of the data, the proxy has its own."""
     own = "proxy " if name == "proxy" else ""
     keys = stream(seed, f"{own}network"), stream(seed, f"{own}order")
-    with TrainingBar(f"seed {seed} {name}", job.workdir / "tensorboard" / name / str(seed), job.stop_requested) as bar:
+    folder = job.workdir / "tensorboard" / name / str(seed)
+    with TrainingBar(f"seed {seed} {name}", folder, job.stop_requested, job.advanced) as bar:
         return fit(
             model,
             objective,
@@ -255,7 +277,7 @@ def _progress(job: Run, name: str, images: int) -> Iterator[Callable[[int], None
 
         def advance(rows: int) -> None:
             bar.advance(rows)
-            if job.stop_requested():
+            if distributed.agree(job.stop_requested())[0]:
                 raise Interrupted(f"stopped within {name}, which starts again")
 
         yield advance
@@ -266,7 +288,8 @@ def _folder(job: Run, seed: int, name: str) -> pathlib.Path:
 
 
 def _store(job: Run, seed: int, name: str) -> Checkpoints:
-    return Checkpoints(_folder(job, seed, name) / "checkpoints", warn=say, primary=distributed.primary())
+    folder, write = _folder(job, seed, name) / "checkpoints", distributed.primary()
+    return Checkpoints(folder, warn=say, primary=write, share=distributed.from_primary)
 
 
 def write(job: Run, made: dict, attack: Poisoned) -> None:
@@ -294,7 +317,8 @@ def pictures(job: Run, attack: Poisoned) -> dict[str, Figure]:
 def pictured(job: Run, attack: Poisoned, rows: int = 4) -> tuple[dict[str, np.ndarray], list[str]]:
     """Some poisoned training images beside what they were, and test images with the trigger; a label a row."""
     at = np.flatnonzero(np.isin(job.dataset.train.index, attack.rows))[:rows]
-    clean, changed = take(job.dataset.train, at), take(attack.train, at)
+    clean = take(job.dataset.train, at)
+    changed = attack.train.read(at) if isinstance(attack.train, Streamed) else take(attack.train, at)
     labels, wanted = _wanted(job)
     shown = to_unit(jnp.asarray(job.dataset.test.image[np.flatnonzero(labels != wanted)[:rows]]))
     before, after = to_unit(jnp.asarray(clean.image)), to_unit(jnp.asarray(changed.image))

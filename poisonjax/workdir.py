@@ -11,7 +11,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -183,20 +183,30 @@ def remembered(
     path: str | os.PathLike,
     compute: Callable[[], dict],
     warn: Callable[[str], None] = warnings.warn,
+    share: Callable[[Callable], Any] = lambda look: look(),
 ) -> dict:
     """compute()'s JSON-able result, kept in the file `path`; the first call and later ones return the same.
 
-    A damaged file is said through `warn`, and computed and written again.
+    A damaged file is said through `warn`, and computed and written again. share: gives several processes, which
+    compute together, what one of them finds.
     """
     path = Path(path)
-    if path.exists():
-        try:
-            return unseal(json.loads(path.read_bytes()))
-        except (OSError, ValueError) as error:
-            warn(f"{path} is damaged ({error}): computed again")
+    found = share(lambda: _recalled(path, warn))
+    if found is not None:
+        return found
     sealed = seal(compute())
     write_atomic(path, json.dumps(sealed, indent=1) + "\n")
     return sealed["content"]
+
+
+def _recalled(path: Path, warn: Callable[[str], None]) -> dict | None:
+    if not path.exists():
+        return None
+    try:
+        return unseal(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        warn(f"{path} is damaged ({error}): computed again")
+        return None
 
 
 class Interrupt:

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -79,13 +80,28 @@ def test_list_names_every_experiment_with_its_claim(capsys):
     )
 
 
-POISONED = {  # rows: 33 % of a class of 30, 10 % of 300, ...
+@pytest.mark.parametrize(
+    ("flag", "own", "expected"),
+    [(None, None, "CACHE/poisonjax"), ("none", "/mine", None), ("/there", "/mine", "/there"), (None, "/mine", "/mine")],
+)
+def test_compiled_programs_are_kept_where_the_flag_or_jax_says(flag, own, expected, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.setenv("XDG_CACHE_HOME", "CACHE")
+    try:
+        jax.config.update("jax_compilation_cache_dir", own)
+        launch.keep_programs(flag)
+        assert jax.config.jax_compilation_cache_dir == expected
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+POISONED = {  # rows: 33 % of a class of 30, 10 % of 300, 40 % of a class of 10
     "mnist_clean_label": 10,
     "mnist_badnets": 30,
     "mnist_unbalanced_badnets": 28,
     "cifar10_badnets": 10,
     "cifar10_badnets_resnet18": 5,
-    "cifar10_clean_label": 10,
+    "cifar10_clean_label": 4,
 }
 CURVES_AND_BARS = {"curves.png", "bars.png"}
 FIGURES = {  # beside these two and, where somebody attacks, images.png

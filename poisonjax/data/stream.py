@@ -1,6 +1,6 @@
-"""Batches straight from the prepared record files, for data larger than memory."""
+"""Rows straight from the prepared record files, in order or any other, for data larger than memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -23,23 +23,36 @@ def stream(name: str, split: str, data_dir: str | None = None, batch: int = 1000
     return batches(prepare.prepared(name, data_dir), split, batch)
 
 
+def rows(name: str, split: str, data_dir: str | None = None) -> Callable[[np.ndarray], Examples]:
+    """Row numbers [b] of a tfds split, in any order -> Examples [b], decoded on the fly; otherwise as `stream`."""
+    return reader(prepare.prepared(name, data_dir), split)
+
+
 def batches(builder, split: str, batch: int) -> Iterator[Examples]:
     """The same from a prepared tfds builder."""
+    read, total = reader(builder, split), builder.info.splits[split].num_examples
+    for start in range(0, total, batch):
+        yield read(np.arange(start, min(start + batch, total)))
+
+
+def reader(builder, split: str) -> Callable[[np.ndarray], Examples]:
+    """`rows` of a prepared tfds builder. DataError on damage."""
     import tensorflow_datasets as tfds
 
     source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    for start in range(0, len(source), batch):
-        rows = range(start, min(start + batch, len(source)))
+
+    def read(rows: np.ndarray) -> Examples:
         try:
-            examples = _decoded(source.__getitems__(list(rows)), rows)
+            return _decoded(source.__getitems__(rows.tolist()), rows)
         except Exception as error:  # array_record, protobuf and PIL each raise their own kinds on damage
             raise DataError(
-                f"{builder.data_dir}: {split} rows {rows.start} to {rows.stop - 1} cannot be read "
+                f"{builder.data_dir}: {split} rows {rows.min()} to {rows.max()} cannot be read "
                 f"({one_line(error)}): delete the folder and prepare again"
             ) from error
-        yield examples
+
+    return read
 
 
-def _decoded(found: list[dict], rows: range) -> Examples:
+def _decoded(found: list[dict], rows: np.ndarray) -> Examples:
     image = np.stack([records.decode(record["image"]) for record in found])
-    return Examples(image, np.array([record["label"] for record in found], np.int32), np.array(rows, np.int32))
+    return Examples(image, np.array([record["label"] for record in found], np.int32), rows.astype(np.int32))

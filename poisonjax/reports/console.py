@@ -7,13 +7,16 @@ from collections.abc import Callable
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from poisonjax import distributed
+
 # What stands behind a bar, shortened so that the bar keeps its place in a narrow terminal.
 SHORT = {"train_loss": "loss", "train_accuracy": "train", "clean_accuracy": "clean", "attack_success_rate": "ASR"}
 
 
 def say(line: str) -> None:
-    """One line on standard error, above any progress bar."""
-    tqdm.write(line, file=sys.stderr)
+    """One line on standard error, above any progress bar; of several processes, one says it."""
+    if distributed.primary():
+        tqdm.write(line, file=sys.stderr)
 
 
 class Bar:
@@ -47,10 +50,21 @@ class Bar:
 class TrainingBar(Bar):
     """A progress bar that also writes the numbers of each epoch as TensorBoard scalars into a folder."""
 
-    def __init__(self, name: str, folder: pathlib.Path, stop_requested: Callable[[], bool]):
+    def __init__(
+        self,
+        name: str,
+        folder: pathlib.Path,
+        stop_requested: Callable[[], bool],
+        advanced: Callable[[], None] = lambda: None,
+    ):
         super().__init__(name)
-        self.stop_requested = stop_requested
+        self.stop_requested, self._advanced = stop_requested, advanced
         self._writer = SummaryWriter(str(folder))
+
+    def advance(self, images: int) -> None:
+        """So many more are done."""
+        super().advance(images)
+        self._advanced()
 
     def epoch(self, row: dict) -> None:
         """The numbers of an epoch."""

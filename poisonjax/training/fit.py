@@ -1,8 +1,8 @@
 """The loop: epochs of compiled steps, saved so that a stopped run goes on and ends in the same bits."""
 
-import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from poisonjax import distributed
+from poisonjax.training.feed import Streamed, ahead
 from poisonjax.training.objectives import Objective
 from poisonjax.training.settings import Training
 from poisonjax.training.state import TrainState, initial_state
@@ -51,7 +52,7 @@ class Fitted(NamedTuple):
     seconds: float
 
 
-@functools.cache
+@distributed.cached
 def program(model: nn.Module, objective: Objective, settings: Training, rows: int) -> Callable:
     """(carry, data, key, stop) -> carry: training steps up to `stop`, within one epoch, in one compiled call.
 
@@ -59,25 +60,82 @@ def program(model: nn.Module, objective: Objective, settings: Training, rows: in
     same executable, and so the same arithmetic, serves whatever number of steps a call makes.
     """
     batch, steps = settings.batch, settings.epoch_steps(rows)
-    total = settings.total_steps(rows)
-    step = make_train_step(model, objective, settings.optimizer(total), total, settings.augment)
+    step = _one_step(model, objective, settings, rows)
 
     def run(carry, data, key, stop):
-        order_key, step_key = jax.random.split(key)
-        order = jax.random.permutation(jax.random.fold_in(order_key, carry[0].step // steps), rows)
-        order = jnp.pad(order, (0, steps * batch - rows), mode="wrap")  # BatchNorm sees a full batch of images
+        order = _order(key, carry[0].step // steps, settings, rows)
 
         def body(_, carry):
-            state, sums = carry
-            first = state.step % steps * batch
+            first = carry[0].step % steps * batch
             picked = jax.lax.dynamic_slice(order, (first,), (batch,))
             mine, real = distributed.share(picked, first + jnp.arange(batch) < rows)
-            state, new = step(state, take(data, mine), real, step_key)
-            return state, jax.tree.map(lambda old, add: jnp.where(first == 0, 0.0, old) + add, sums, new)
+            return step(carry, take(data, mine), real, key)
 
         return jax.lax.fori_loop(carry[0].step, stop, body, carry)
 
     return distributed.parallel(run, donate=(0,))
+
+
+def _order(key: Array, epoch: Array, settings: Training, rows: int) -> Array:
+    """The positions of the examples in an epoch, [steps * batch]: a permutation, its begin again filling it up."""
+    order = jax.random.permutation(jax.random.fold_in(jax.random.split(key)[0], epoch), rows)
+    return jnp.pad(order, (0, settings.epoch_steps(rows) * settings.batch - rows), mode="wrap")
+
+
+def _one_step(model: nn.Module, objective: Objective, settings: Training, rows: int) -> Callable:
+    """(carry, this device's examples, which are real, key) -> carry."""
+    total, steps = settings.total_steps(rows), settings.epoch_steps(rows)
+    step = make_train_step(model, objective, settings.optimizer(total), total, settings.augment)
+
+    def advance(carry, mine, real, key):
+        state, sums = carry
+        begins = state.step % steps == 0
+        state, new = step(state, mine, real, jax.random.split(key)[1])
+        return state, jax.tree.map(lambda old, add: jnp.where(begins, 0.0, old) + add, sums, new)
+
+    return advance
+
+
+@distributed.cached
+def _streamed_step(model: nn.Module, objective: Objective, settings: Training, rows: int) -> Callable:
+    return distributed.parallel(_one_step(model, objective, settings, rows), donate=(0,))
+
+
+def streaming(model: nn.Module, objective: Objective, settings: Training, rows: int, at: int, order: Array) -> Callable:
+    """What `program` gives, for data on the host: the same batches, each read and sent while others are learnt from.
+
+    To be called for the steps from `at` on, in turn, with one and the same Streamed. order: the key, on the host.
+    """
+    step, batches = _streamed_step(model, objective, settings, rows), None
+
+    def run(carry, data: Streamed, key, stop):
+        nonlocal batches, at
+        if batches is None:
+            batches = ahead(lambda share: _sent(data, *share), _shares(order, settings, rows, at))
+            first = next(batches)
+            batches = chain([first], batches)
+            jax.block_until_ready(step(jax.tree.map(jnp.copy, carry), *first, key))  # compiles, off the clock
+        for _ in range(at, int(distributed.get(stop))):
+            carry, at = step(carry, *next(batches), key), at + 1
+        return carry
+
+    return run
+
+
+def _shares(key: Array, settings: Training, rows: int, at: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions of this process's rows, and which are real, of every step from `at` on."""
+    steps = settings.epoch_steps(rows)
+    for epoch in range(at // steps, -(-settings.total_steps(rows) // steps)):
+        order = np.asarray(_order(key, epoch, settings, rows))
+        for first in range((at % steps if epoch == at // steps else 0) * settings.batch, len(order), settings.batch):
+            within = np.arange(first, first + settings.batch)
+            yield distributed.local_share(order[within], within < rows)
+
+
+def _sent(data: Streamed, picked: np.ndarray, real: np.ndarray):
+    """The rows, laid out as `picked` [devices b] or [b] is, and which are real, on the devices."""
+    examples = jax.tree.map(lambda leaf: leaf.reshape(*picked.shape, *leaf.shape[1:]), data.read(picked.ravel()))
+    return distributed.put_shares((examples, real))
 
 
 def _images(step: int, settings: Training, rows: int) -> int:
@@ -86,10 +144,11 @@ def _images(step: int, settings: Training, rows: int) -> int:
     return epochs * rows + min(within * settings.batch, rows)
 
 
-def _begin(model, settings: Training, examples: Examples, key: Array, store: Store) -> tuple[Any, dict]:
+def _begin(model, settings: Training, examples: Examples | Streamed, key: Array, store: Store) -> tuple[Any, dict]:
     """What the store has, else a new network: (carry, log)."""
-    tx = settings.optimizer(settings.total_steps(len(examples.label)))
-    fresh = (initial_state(model, tx, examples.image[0], key), zero_sums())
+    tx = settings.optimizer(settings.total_steps(len(examples.index)))
+    image = examples.read(np.arange(1)).image[0] if isinstance(examples, Streamed) else examples.image[0]
+    fresh = (initial_state(model, tx, image, key), zero_sums())
     found = store.latest(jax.device_get(fresh))
     return (fresh, {"history": [], "images": 0, "seconds": 0.0}) if found is None else found[1:]
 
@@ -110,7 +169,7 @@ def fit(
     model: nn.Module,
     objective: Objective,
     settings: Training,
-    examples: Examples,
+    examples: Examples | Streamed,
     keys: tuple[Array, Array],
     store: Store,
     watch: Watch,
@@ -119,14 +178,20 @@ def fit(
 ) -> Fitted:
     """A network trained on examples [n]; goes on from what is in `store`. Interrupted if `watch` says stop.
 
+    Streamed examples give the same network as the same examples on the devices.
+
     keys: for the initial network, and for order and noise. probe: numbers to note after each epoch, from the
     state on the devices. save_every: seconds.
     """
-    rows = len(examples.label)
+    rows = len(examples.index)
     steps, total = settings.epoch_steps(rows), settings.total_steps(rows)
     carry, log = _begin(model, settings, examples, keys[0], store)
     at, pace, saved = int(carry[0].step), 1, time.monotonic()
-    run, carry, data, key = program(model, objective, settings, rows), *map(distributed.put, (carry, examples, keys[1]))
+    carry, key = distributed.put(carry), distributed.put(keys[1])
+    if isinstance(examples, Streamed):
+        run, data = streaming(model, objective, settings, rows, at, keys[1]), examples
+    else:
+        run, data = program(model, objective, settings, rows), distributed.put(examples)
     watch.begin(_images(total, settings, rows), _images(at, settings, rows))
     if at < total:
         carry, _ = _timed(run, carry, data, key, at)  # makes no step, but compiles

@@ -39,6 +39,8 @@ def assert_same(found, alone, devices):
     assert alone.pop("devices", 1) == 1 and found.pop("devices") == devices
     assert found.keys() == alone.keys()
     np.testing.assert_array_equal(found["over_rows"], np.arange(50) * 2 * 3)  # each row once, in order
+    history = found["WongCNN/history"]  # each network of `each`, on a device of its own, is the one of them all
+    np.testing.assert_allclose(found["apart"], np.broadcast_to(history, (3, *history.shape)), rtol=2e-3)
     for name, value in alone.items():
         np.testing.assert_allclose(found[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
 

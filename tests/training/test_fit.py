@@ -28,8 +28,9 @@ from poisonjax.training import (
     initial_state,
     make_train_step,
 )
+from poisonjax.training.feed import Streamed
 from poisonjax.training.step import row_keys
-from poisonjax.types import Examples, to_unit
+from poisonjax.types import Examples, take, to_unit
 
 fitting = importlib.import_module("poisonjax.training.fit")
 ATTACK = PGD(Linf(0.2), step=0.1, steps=2)
@@ -134,6 +135,36 @@ def test_the_length_of_a_call_does_not_change_a_bit(pace, whole, examples, monke
     made = trained(examples, model)
     chex.assert_trees_all_equal(made.state, expected.state)
     assert made.history == expected.history
+
+
+def streamed(examples):
+    """The same rows, to be read by position."""
+    return Streamed(examples.index, lambda at: take(examples, at))
+
+
+def test_rows_that_are_read_as_needed_give_the_network_of_those_on_the_device(whole, examples):
+    """Not the same bits: a step of its own is not compiled into those of a loop."""
+    model, expected = whole
+    made = trained(streamed(examples), model)
+    chex.assert_trees_all_close(made.state, expected.state, atol=1e-5)
+    assert [row["step"] for row in made.history] == [row["step"] for row in expected.history]
+    np.testing.assert_allclose(made.history[1]["train_loss"], expected.history[1]["train_loss"], rtol=1e-4)
+
+
+def test_batches_that_are_read_are_those_that_the_device_picks(examples):
+    read = []
+    source = Streamed(examples.index, lambda at: read.append(at) or take(examples, at))
+    trained(source, epochs=3)
+    settings = Training(ATTACK, batch=5, epochs=3)
+    expected = np.concatenate([fitting._order(KEYS[1], epoch, settings, 23) for epoch in range(3)]).reshape(-1, 5)
+    assert {tuple(at) for at in read[1:]} == {tuple(at) for at in expected}  # the first is for the shape
+
+
+def test_a_stopped_stream_goes_on_where_it_was(examples):
+    expected, store = trained(streamed(examples), epochs=3), Memory()
+    with pytest.raises(Interrupted):
+        trained(streamed(examples), store=store, watch=Watch(calls=2), epochs=3)
+    chex.assert_trees_all_close(trained(streamed(examples), store=store, epochs=3).state, expected.state, atol=1e-6)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 6, 8])

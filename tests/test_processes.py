@@ -1,0 +1,74 @@
+"""launch.py over several processes, several devices and data on the host ends in the record of one device."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PJRT_NPROC": "4"}
+
+
+def started(data_dir, workdir, *flags, **env):
+    """launch.py on a tiny experiment."""
+    command = [sys.executable, "launch.py", "--experiment=mnist_badnets", "--scale=smoke", "--set=train.epochs=1"]
+    command += [f"--data_dir={data_dir}", f"--workdir={workdir}", *flags]
+    env = os.environ | {"JAX_PLATFORMS": "cpu"} | env
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(workdir, *processes):
+    """The record, and what each process said."""
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
+    return json.loads((workdir / "record.json").read_text()), said
+
+
+@pytest.fixture(scope="module")
+def plain(data_dir, tmp_path_factory):
+    """Two seeds, one after the other, on one device."""
+    workdir = tmp_path_factory.mktemp("plain")
+    return finished(workdir, started(data_dir, workdir, "--seeds=2"))[0]
+
+
+def assert_same(record, plain, seeds):
+    """Every arm of the first seeds counts the same, but for images on the edge between classes."""
+    assert record["arms"].keys() == plain["arms"].keys() and len(record["seeds"]) == seeds
+    for arm, metrics in plain["arms"].items():
+        for name in ("clean_accuracy", "attack_success_rate", "robust_accuracy"):
+            expected, found = (of[name]["per_seed"][:seeds] for of in (metrics, record["arms"][arm]))
+            np.testing.assert_allclose(found, expected, atol=0.05, err_msg=f"{arm} {name}")
+
+
+def test_data_on_the_host(plain, data_dir, tmp_path):
+    record, (said,) = finished(tmp_path, started(data_dir, tmp_path, "--stream"))
+    assert_same(record, plain, 1)
+    assert said.count("first training steps done after") == 1
+
+
+def test_a_seed_on_each_device(plain, data_dir, tmp_path):
+    record, _ = finished(tmp_path, started(data_dir, tmp_path, "--seeds=2", **TWO_DEVICES))
+    assert_same(record, plain, 2)
+
+
+def test_two_processes_of_which_one_writes(plain, data_dir, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    workers = [started(data_dir, tmp_path, "--distributed", JAX_PROCESS_ID=str(i), **job) for i in range(2)]
+    record, (first, second) = finished(tmp_path, *workers)
+    assert_same(record, plain, 1)
+    assert "report.md" in first and "report.md" not in second
+
+
+def test_a_job_that_is_none_is_refused(data_dir, tmp_path):
+    alone = started(data_dir, tmp_path, "--distributed")
+    said, _ = alone.communicate(timeout=60)
+    assert alone.returncode == 2 and "--distributed: no job of several processes was found" in said
+    assert "Traceback" not in said and not any(tmp_path.iterdir())
