@@ -110,11 +110,17 @@ def _count(hit: np.ndarray, about: np.ndarray, labels: np.ndarray, classes: int)
     return Count(np.bincount(labels[hit & about], minlength=classes), np.bincount(labels[about], minlength=classes))
 
 
-def audit(said: Predictions) -> list[str]:
-    """What makes the numbers of a network meaningless, one line each: collapse, logits that are not numbers."""
+def audit(labels: np.ndarray, said: Predictions, classes: int) -> list[str]:
+    """What makes the numbers of a network on labels [n] meaningless, one line each.
+
+    Logits that are not numbers, one class for all images, or little more than guessing: a network that has not learnt
+    its task has not learnt a backdoor either, and no defence is to be credited with that.
+    """
     found = []
     if bad := int(np.sum(~said.finite)):
         found.append(f"not finite: the logits of {bad} of {len(said.finite)} test images hold NaN or infinity")
     if len(np.unique(said.clean)) == 1:
         found.append(f"collapsed: every clean test image is predicted as class {said.clean[0]}")
+    elif (accuracy := np.mean(said.clean == labels)) < 2 / classes:
+        found.append(f"hardly trained: {accuracy:.1%} clean accuracy, less than twice that of guessing")
     return found

@@ -252,7 +252,7 @@ def judge(
     """Every metric of a network, and what is wrong with it."""
     with _progress(job, f"seed {seed} {name} test", len(job.dataset.test.label)) as advance:
         said = _predict(job, seed, model, state, job.experiment.evaluation.attack, advance)
-    found = evaluation.audit(said)
+    found = evaluation.audit(job.dataset.test.label, said, job.dataset.classes)
     for line in found:
         say(f"warning: seed {seed} {name} {line}")
     return evaluation.measure(*_wanted(job), said, job.dataset.classes), found

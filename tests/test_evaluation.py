@@ -101,9 +101,16 @@ def test_collapse_and_numbers_that_are_none_are_said():
     fine = Predictions(CLEAN, TRIGGERED, ADVERSARIAL, np.ones(8, bool))
     collapsed = fine._replace(clean=np.full(8, 1))
     broken = fine._replace(finite=np.arange(8) > 1)
-    assert audit(fine) == []
-    assert audit(collapsed) == ["collapsed: every clean test image is predicted as class 1"]
-    assert "2 of 8 test images hold NaN" in audit(broken)[0]
+    assert audit(LABELS, fine, 5) == []
+    assert audit(LABELS, collapsed, 5) == ["collapsed: every clean test image is predicted as class 1"]
+    assert "2 of 8 test images hold NaN" in audit(LABELS, broken, 5)[0]
+
+
+def test_a_network_that_guesses_is_said():
+    right = np.arange(20) % 10
+    for hits, expected in [(3, ["hardly trained: 15.0% clean accuracy, less than twice that of guessing"]), (4, [])]:
+        clean = np.where(np.arange(20) < hits, right, (right + 1) % 10)
+        assert audit(right, Predictions(clean, clean, clean, np.ones(20, bool)), 10) == expected
 
 
 def test_wilson_interval_against_published_values():
