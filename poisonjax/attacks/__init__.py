@@ -1,7 +1,29 @@
 """Test-time attacks: each a pure function (logits_fn, x, y, key) -> x_adv."""
 
-from poisonjax.attacks.balls import L2, Linf
-from poisonjax.attacks.gradient import PGD, bim, fgsm
-from poisonjax.attacks.losses import CrossEntropy, Margin
+from poisonjax.attacks.apgd import APGD, TargetedAPGD
+from poisonjax.attacks.balls import L0, L1, L2, Linf
+from poisonjax.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
+from poisonjax.attacks.fab import FAB
+from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
+from poisonjax.attacks.losses import DLR, CrossEntropy, Margin
+from poisonjax.attacks.square import Square
 
-__all__ = ["L2", "PGD", "CrossEntropy", "Linf", "Margin", "bim", "fgsm"]
+__all__ = [
+    "APGD",
+    "DLR",
+    "FAB",
+    "L0",
+    "L1",
+    "L2",
+    "PGD",
+    "CarliniWagner",
+    "CarliniWagnerLinf",
+    "CrossEntropy",
+    "Linf",
+    "Margin",
+    "Square",
+    "TargetedAPGD",
+    "bim",
+    "fgsm",
+    "mi_fgsm",
+]

@@ -81,7 +81,106 @@ class L2:
         return (height * width * channels) ** 0.5
 
 
-Ball = Linf | L2
+@dataclasses.dataclass(frozen=True)
+class L1:
+    """The absolute changes, summed over all pixels, are at most eps.
+
+    share: of the coordinates, how many one move changes (Tramer & Boneh 2019, algorithm 1: SLIDE). ValueError for a
+    negative eps or an impossible share.
+    """
+
+    eps: float
+    share: float = 0.01
+
+    def __post_init__(self):
+        if not self.eps >= 0:
+            raise ValueError(f"eps must be a number that is not negative, got {self.eps}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is a fraction and must lie in (0, 1], got {self.share}")
+
+    def project(self, delta: Array, radius: Array) -> Array:
+        """The nearest delta [b h w c] of length at most radius: all sizes are cut by the same (Duchi et al. 2008).
+
+        Their total is convex and piecewise linear in the cut, so Newton's method from 0 ends at the right one.
+        """
+        size = jnp.abs(delta)
+
+        def newton(state: tuple[Array, Array]) -> tuple[Array, Array]:
+            cut, _ = state
+            kept = size > cut
+            over = jnp.sum(jnp.where(kept, size, 0.0), (1, 2, 3), keepdims=True) - radius
+            return jnp.maximum(cut, over / jnp.maximum(jnp.sum(kept, (1, 2, 3), keepdims=True), 1)), cut
+
+        zero = jnp.zeros((len(delta), 1, 1, 1))
+        cut, _ = jax.lax.while_loop(lambda state: jnp.any(state[0] > state[1]), newton, (zero, zero - 1))
+        left = jax.nn.relu(size - cut)
+        length = jnp.sum(left, (1, 2, 3), keepdims=True)
+        return jnp.sign(delta) * left * jnp.minimum(1.0, radius / jnp.maximum(length, 1e-12))  # rounding errors too
+
+    def steepest(self, gradient: Array) -> Array:
+        """A move of length one along which the loss rises, shared equally by the largest slopes; zero where flat."""
+        slope = jnp.abs(gradient).reshape(len(gradient), -1)
+        movers = max(round(self.share * slope.shape[1]), 1)
+        smallest = jax.lax.top_k(slope, movers)[0][:, -1]
+        move = jnp.where(jnp.abs(gradient) >= _per_row(smallest, gradient), jnp.sign(gradient), 0.0)
+        return move / jnp.maximum(jnp.sum(jnp.abs(move), (1, 2, 3), keepdims=True), 1.0)
+
+    def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
+        """One uniform draw a key from the ball of radius one: [b *shape]."""
+
+        def one(key):
+            size, rest, sign = jax.random.split(key, 3)
+            parts = jax.random.exponential(size, shape)
+            return parts * jax.random.rademacher(sign, shape) / (jnp.sum(parts) + jax.random.exponential(rest))
+
+        return jax.vmap(one)(keys)
+
+    def largest(self, shape: tuple[int, ...]) -> float:
+        """The radius beyond which every image [h w c] is reachable."""
+        height, width, channels = shape
+        return float(height * width * channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class L0:
+    """At most eps pixels change, each in any of its channels. ValueError unless a whole number that is not negative."""
+
+    eps: int
+
+    def __post_init__(self):
+        if not (self.eps >= 0 and self.eps % 1 == 0):
+            raise ValueError(f"eps counts pixels and must be a whole number that is not negative, got {self.eps}")
+
+    def project(self, delta: Array, radius: Array) -> Array:
+        """The nearest delta [b h w c] of at most radius pixels: those of largest change stay, the others are 0."""
+        size = jnp.sum(jnp.square(delta), -1)
+        rank = jnp.argsort(jnp.argsort(size.reshape(len(delta), -1), descending=True))  # no two pixels share a rank
+        return jnp.where(rank.reshape(*size.shape, 1) < jnp.floor(radius), delta, 0.0)
+
+    def steepest(self, gradient: Array) -> Array:
+        """The gradient at an L1 length of one, for want of a length of pixels (Croce & Hein 2019, section 4: PGD0)."""
+        slope = jnp.sum(jnp.abs(gradient), (1, 2, 3), keepdims=True)
+        return gradient / jnp.where(slope > 0, slope, 1.0)
+
+    def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
+        """One draw a key, [b *shape]: times eps, a uniform change of eps random pixels by at most one a channel."""
+        height, width, _ = shape
+
+        def one(key):
+            place, value = jax.random.split(key)
+            chosen = jax.random.permutation(place, height * width).reshape(height, width, 1) < self.eps
+            change = jax.random.uniform(value, shape, minval=-1.0, maxval=1.0)
+            return jnp.where(chosen, change / max(self.eps, 1), 0.0)
+
+        return jax.vmap(one)(keys)
+
+    def largest(self, shape: tuple[int, ...]) -> float:
+        """The radius beyond which every image [h w c] is reachable."""
+        height, width, _ = shape
+        return float(height * width)
+
+
+Ball = Linf | L2 | L1 | L0
 
 
 def inside(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
@@ -90,3 +189,11 @@ def inside(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
     Clipping comes last: x lies in [0, 1], so clipping only brings every pixel nearer to it.
     """
     return jnp.clip(x + ball.project(x_adv - x, radius), 0.0, 1.0)
+
+
+def uphill(ball: Ball, x_adv: Array, gradient: Array) -> Array:
+    """The steepest move of length one at x_adv [b h w c] in [0, 1]; a sparse one passes over what has no room left."""
+    if isinstance(ball, L1 | L0):
+        stuck = jnp.where(gradient > 0, x_adv >= 1, x_adv <= 0)
+        gradient = jnp.where(stuck, 0.0, gradient)
+    return ball.steepest(gradient)

@@ -24,7 +24,40 @@ class Margin:
     def __call__(self, logits: Array, labels: Array) -> Array:
         right = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
         wrong = jnp.max(jnp.where(right, -jnp.inf, logits), axis=-1)
-        return wrong - jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+        return wrong - _of(logits, labels)
 
 
-Loss = CrossEntropy | Margin
+@dataclasses.dataclass(frozen=True)
+class DLR:
+    """Difference of logits ratio: the margin over the gap between the first and the third logit.
+
+    No shift or scale of the logits changes it (Croce & Hein 2020, AutoAttack, section 4.1, equation 6). ValueError
+    below 3 classes.
+    """
+
+    def __call__(self, logits: Array, labels: Array) -> Array:
+        top = _largest(logits, 3, "the DLR loss")
+        return Margin()(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+Loss = CrossEntropy | Margin | DLR
+
+
+def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
+    """The target's logit minus the right one, over a gap of which the target is no part, [b].
+
+    Above 0: misclassified (Croce & Hein 2020, AutoAttack, section 4.2, equation 7). ValueError below 4 classes.
+    """
+    top = _largest(logits, 4, "the targeted DLR loss")
+    return (_of(logits, targets) - _of(logits, labels)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def _of(logits: Array, labels: Array) -> Array:
+    return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+
+
+def _largest(logits: Array, count: int, name: str) -> Array:
+    """The largest logits, from the first on, [b count]."""
+    if logits.shape[-1] < count:
+        raise ValueError(f"{name} needs at least {count} classes, got {logits.shape[-1]}")
+    return jax.lax.top_k(logits, count)[0]
