@@ -1,0 +1,327 @@
+"""Images/s of whole PGD adversarial training steps on this machine: ours and, with --peers, other people's.
+
+    python benchmarks/throughput.py --peers
+    python benchmarks/throughput.py --works madry wong --peers pytorch --repeats 7 --seconds 5 --json out.json
+    python benchmarks/throughput.py --peers --devices 1 2 --python PYTHON OTHER_PYTHON
+
+Ours is the program that training runs: steps of a data set on the device, donated state. Every contestant has a process
+of its own, which compiles, warms up and then sleeps until it is its turn. In each round all take one, so that a ratio
+compares numbers of the same few seconds; shown are the median over the rounds, the lowest and the highest.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import platform as host
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from poisonjax import distributed
+from poisonjax.attacks import PGD, Linf
+from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
+from poisonjax.models.network import Network
+from poisonjax.training import SGD, Adam, Constant, Madry, Training, initial_state
+from poisonjax.training.fit import program
+from poisonjax.training.step import zero_sums
+from poisonjax.types import Examples
+
+PEERS = {"pytorch": ("torch",), "art": ("torch", "art")}  # modules of benchmarks/peers, and what they import
+SELECTION_SECONDS = 1.0  # of each of three tries of a variant
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Adversarial training of `model` on `rows` random images [h w c]; rows is a multiple of the batch."""
+
+    model: Network
+    settings: Training
+    shape: tuple[int, int, int]
+    rows: int
+
+    def data(self) -> Examples:
+        """The images, the same for all contestants; numpy."""
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (self.rows, *self.shape), np.uint8)
+        label = rng.integers(0, self.model.classes, self.rows, np.int32)
+        return Examples(image, label, np.arange(self.rows, dtype=np.int32))
+
+    def with_batch(self, batch: int) -> "Work":
+        return dataclasses.replace(
+            self, settings=dataclasses.replace(self.settings, batch=batch), rows=self.rows // batch * batch
+        )
+
+    def __str__(self) -> str:
+        name, attack = type(self.model).__name__, self.settings.attack
+        dtype = getattr(self.model, "dtype", "float32")
+        return f"{name}, {dtype}, PGD-{attack.steps}, batch {self.settings.batch}, {self.settings.optimizer}"
+
+
+def mnist(model: Network, batch: int, steps: int = 40, rows: int = 60_000) -> Work:
+    settings = Training(PGD(Linf(0.3), 0.01, steps), batch, epochs=10**6, optimizer=Adam(1e-4))
+    return Work(model, settings, (28, 28, 1), rows // batch * batch)
+
+
+def cifar10(model: Network, batch: int) -> Work:
+    optimizer = SGD(0.1, schedule=Constant())
+    settings = Training(PGD(Linf(8 / 255), 2 / 255, 5), batch, epochs=10**6, optimizer=optimizer)
+    return Work(model, settings, (32, 32, 3), 50_000 // batch * batch)
+
+
+TINY = {"tiny": mnist(WongCNN(filters=(2, 4), hidden=8), batch=16, steps=2, rows=256)}  # says that the script runs
+ON_CPU = {"madry": mnist(MadryCNN(), 128), "wong": mnist(WongCNN(), 128), "report": mnist(ReportCNN(), 128)}
+ON_ACCELERATOR = {"resnet18": cifar10(ResNet18(dtype="bfloat16"), 1024), "madry": mnist(MadryCNN(), 1024)}
+
+
+def works(platform: str) -> dict[str, Work]:
+    """What is measured on a platform, by name; all but the first when none is named."""
+    return TINY | (ON_CPU if platform == "cpu" else ON_ACCELERATOR)
+
+
+class Contestant(Protocol):
+    """about: who it is, for the table. batch: images a step. run: makes so many steps and waits for them."""
+
+    about: dict
+    batch: int
+
+    def run(self, steps: int) -> None: ...
+
+
+class Ours:
+    """The program of poisonjax.training.fit, called as fit calls it: never past the end of an epoch."""
+
+    def __init__(self, work: Work):
+        settings, data, key = work.settings, work.data(), jax.random.key(0)
+        kind = jax.devices()[0].device_kind
+        self.batch, self.epoch, self.at = settings.batch, settings.epoch_steps(work.rows), 0
+        self.about = {"version": f"jax {jax.__version__}", "variant": f"{jax.device_count()} x {kind}"}
+        self.about["devices"] = jax.device_count()
+        state = initial_state(work.model, settings.optimizer(1), data.image[0], key)
+        self.carry, *self.rest = map(distributed.put, ((state, zero_sums()), data, key))
+        run = program(work.model, Madry(settings.attack), settings, work.rows)
+        self.program = run.lower(self.carry, *self.rest, distributed.put(np.int32(0))).compile()
+
+    def run(self, steps: int) -> None:
+        end = self.at + steps
+        while self.at < end:
+            self.at = min(end, (self.at // self.epoch + 1) * self.epoch)
+            self.carry = self.program(self.carry, *self.rest, distributed.put(np.int32(self.at)))
+        jax.block_until_ready(self.carry)
+
+    def megabytes(self) -> float:
+        """That the compiled program needs, with its arguments; what it is given to overwrite counts once."""
+        needs = self.program.memory_analysis()
+        parts = needs.argument_size_in_bytes, needs.output_size_in_bytes, needs.temp_size_in_bytes
+        return (sum(parts) - needs.alias_size_in_bytes) / 2**20
+
+
+class Turns:
+    """A contestant that has compiled and runs for about so many seconds when asked."""
+
+    def __init__(self, contestant: Contestant):
+        self.contestant, self.pace = contestant, 1.0
+        contestant.run(2)
+        self.take(0.0)
+
+    def take(self, seconds: float) -> float:
+        """Images/s over about so many seconds, one step at least."""
+        steps = max(1, round(seconds * self.pace))
+        start = time.perf_counter()
+        self.contestant.run(steps)
+        self.pace = steps / (time.perf_counter() - start)
+        return self.contestant.batch * self.pace
+
+
+def variants(who: str, work: Work, platform: str) -> Iterator[tuple[str, Callable[[], Contestant]]]:
+    """The ways in which a contestant may do the work, of which the fastest is shown."""
+    if who == "poisonjax":
+        return iter([("", lambda: Ours(work))])
+    return importlib.import_module(f"benchmarks.peers.{who}").variants(work, platform)
+
+
+def fastest(ways: Iterator[tuple[str, Callable[[], Contestant]]]) -> tuple[Turns, dict[str, float | str]]:
+    """The fastest of several contestants, and images/s of each, or why it did not run."""
+    best, tried = None, {}
+    for name, build in ways:
+        try:
+            turns = Turns(build())
+        except Exception as error:
+            tried[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            continue
+        tried[name] = max(turns.take(SELECTION_SECONDS) for _ in range(3))
+        if best is None or tried[name] > best[0]:
+            best = tried[name], turns
+    if best is None:
+        raise RuntimeError(f"nothing ran: {tried}")
+    return best[1], tried
+
+
+def serve(who: str, name: str, platform: str) -> None:
+    """A contestant's process: says who it is, then for each line of seconds a line of images/s."""
+    out, sys.stdout = sys.stdout, sys.stderr
+    ways = list(variants(who, works(platform)[name], platform))
+    turns, tried = (Turns(ways[0][1]()), {}) if len(ways) == 1 else fastest(iter(ways))
+    print(json.dumps(turns.contestant.about | {"batch": turns.contestant.batch, "tried": tried}), file=out, flush=True)
+    for line in sys.stdin:
+        print(turns.take(float(line)), file=out, flush=True)
+
+
+class Worker:
+    """A contestant in its own process, asleep between its turns."""
+
+    def __init__(self, who: str, name: str, platform: str, python: str = sys.executable, devices: int = 1):
+        command = [python, __file__, "--serve", who, "--works", name, "--platform", platform]
+        self.who, self.said = who, tempfile.TemporaryFile("w+")  # noqa: SIM115
+        env = os.environ | environment(platform, devices)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.said, env=env, text=True)
+        self.about = {"who": who, **json.loads(self._answer())}
+
+    def take(self, seconds: float) -> float:
+        print(seconds, file=self.process.stdin, flush=True)
+        return float(self._answer())
+
+    def _answer(self) -> str:
+        line = self.process.stdout.readline()
+        if not line:
+            self.said.seek(0)
+            raise RuntimeError(f"{self.who} ended with exit status {self.process.wait()}:\n{self.said.read()[-2000:]}")
+        return line
+
+    def close(self) -> None:
+        self.process.communicate()
+        self.said.close()
+
+
+def environment(platform: str, devices: int) -> dict[str, str]:
+    """What a process needs to use one platform, and so many devices that a CPU is made to look like."""
+    env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | ({"JAX_PLATFORMS": "cpu"} if platform == "cpu" else {})
+    if devices > 1:  # PJRT_NPROC: fewer threads than devices would wait for each other for ever
+        env |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PJRT_NPROC": str(4 * devices)}
+    return env
+
+
+def race(start: list[Callable[[], Worker]], repeats: int, seconds: float) -> list[dict]:
+    """One row a contestant: who, and its images/s in each round."""
+    workers = []
+    try:
+        workers.extend(begin() for begin in start)
+        rounds = [[worker.take(seconds) for worker in workers] for _ in range(repeats)]
+    finally:
+        for worker in workers:
+            worker.close()
+    return [worker.about | {"rates": list(rates)} for worker, *rates in zip(workers, *rounds, strict=True)]
+
+
+def spread(numbers: list[float], digits: str) -> str:
+    """Median, lowest and highest."""
+    return f"{statistics.median(numbers):{digits}} ({min(numbers):{digits}} to {max(numbers):{digits}})"
+
+
+def table(name: str, work: Work, rows: list[dict]) -> str:
+    """Markdown: images/s of each contestant, and how many times those of each peer, round by round."""
+    peers = [row for row in rows if row["who"] in PEERS]
+    lines = [f"### {name}: {work}", ""]
+    head = ["", "how", "images/s", *(f"x {peer['who']}" for peer in peers)]
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in rows:
+        how = ", ".join(filter(None, (row["version"], row["variant"])))
+        how += f", batch {row['batch']}" if row["batch"] != work.settings.batch else ""
+        ratios = [[a / b for a, b in zip(row["rates"], peer["rates"], strict=True)] for peer in peers]
+        cells = [row["who"], how, spread(row["rates"], ",.0f"), *(spread(ratio, ".2f") for ratio in ratios)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def machine() -> dict:
+    """Where and when this runs."""
+    info = Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": models[0] if info.exists() and models else host.processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{host.system()} {host.machine()}, Python {host.python_version()}",
+        "load": round(os.getloadavg()[0], 1),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def backend(python: str) -> str:
+    """What jax runs on there: cpu, gpu or tpu."""
+    return subprocess.check_output([python, "-c", "import jax; print(jax.default_backend())"], text=True).strip()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--works", nargs="+", metavar="WORK", help="of madry, wong, report, resnet18, tiny (default: all)"
+    )
+    parser.add_argument("--peers", nargs="*", choices=PEERS, help="all, or those named (default: none)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="about how long a turn takes (default: 5)")
+    parser.add_argument("--platform", choices=("cpu", "gpu", "tpu"), help="default: what jax finds")
+    parser.add_argument("--python", nargs="+", default=[sys.executable], help="which run ours (default: this one)")
+    parser.add_argument("--devices", nargs="+", type=int, default=[1], help="forced host devices of ours (default: 1)")
+    parser.add_argument("--json", metavar="OUT", help="the numbers of every round, in a file")
+    parser.add_argument("--serve", choices=("poisonjax", *PEERS), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def refuse(message: str) -> None:
+    print(f"throughput.py: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Ends with one line and exit status 2 if something cannot be done."""
+    there = works(args.platform)
+    if unknown := set(args.works or ()) - set(there):
+        refuse(f"no work {min(unknown)!r} on {args.platform}; there are {', '.join(there)}")
+    needed = {package for peer in args.peers for package in PEERS[peer]}
+    if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
+        refuse(f"--peers needs {' and '.join(missing)}: pip install -r requirements-bench.txt")
+    if args.peers and args.platform == "tpu":
+        refuse("the peers run on cpu and gpu only")
+    if max(args.devices) > 1 and args.platform != "cpu":
+        refuse("--devices forces host devices, which only cpu has")
+
+
+def contestants(args: argparse.Namespace, name: str) -> list[Callable[[], Worker]]:
+    """Ours on each Python and number of devices, then the peers."""
+    ours = [("poisonjax", name, args.platform, python, count) for python in args.python for count in args.devices]
+    return [lambda one=one: Worker(*one) for one in ours + [(peer, name, args.platform) for peer in args.peers]]
+
+
+def main() -> None:
+    args = arguments()
+    args.platform = args.platform or backend(args.python[0])
+    if args.serve:
+        return serve(args.serve, args.works[0], args.platform)
+    args.peers = list(PEERS) if args.peers == [] else args.peers or []
+    check(args)
+    result = {"machine": machine(), "platform": args.platform, "seconds": args.seconds, "works": []}
+    print(", ".join(f"{key} {value}" for key, value in result["machine"].items()), end="\n\n", flush=True)
+    for name in args.works or list(works(args.platform))[1:]:
+        work = works(args.platform)[name]
+        rows = race(contestants(args, name), args.repeats, args.seconds)
+        print(table(name, work, rows), flush=True)
+        result["works"].append({"work": name, "is": str(work), "batch": work.settings.batch, "rows": rows})
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

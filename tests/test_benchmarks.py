@@ -1,0 +1,189 @@
+"""The benchmarks run, count and fit as they say. Nothing here is timed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import growth, throughput, tpu_cost
+from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments):
+    command = [sys.executable, ROOT / "benchmarks" / "throughput.py", "--platform", "cpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def test_throughput_prints_a_table_and_writes_the_numbers_of_every_round(tmp_path):
+    out = tmp_path / "out.json"
+    ended = run("--works", "tiny", "--repeats", 2, "--seconds", 0.1, "--devices", 1, 2, "--json", out)
+    assert ended.returncode == 0, ended.stderr
+    work, written = throughput.works("cpu")["tiny"], json.loads(out.read_text())
+    (entry,) = written["works"]
+    assert [row["devices"] for row in entry["rows"]] == [1, 2]
+    assert all(len(row["rates"]) == 2 and min(row["rates"]) > 0 for row in entry["rows"])
+    assert throughput.table("tiny", work, entry["rows"]) in ended.stdout
+    one = entry["rows"][0]
+    (speed,) = tpu_cost.measured(write(tmp_path / "one.json", written, [one])).values()
+    flops = tpu_cost.forward_flops(work.model, work.shape) * 7
+    assert speed == pytest.approx(np.median(one["rates"]) * flops)
+
+
+def write(path, written, rows):
+    entry = written["works"][0] | {"rows": [*rows, rows[0] | {"who": "pytorch"}]}
+    path.write_text(json.dumps(written | {"works": [entry]}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("--works", "none"), "no work 'none' on cpu; there are tiny, madry, wong, report"),
+        (("--platform", "gpu", "--devices", "2"), "--devices forces host devices, which only cpu has"),
+        (("--platform", "tpu", "--peers"), "the peers run on cpu and gpu only"),
+    ],
+)
+def test_what_throughput_cannot_do_is_one_line_and_exit_status_2(arguments, said, monkeypatch, capsys):
+    monkeypatch.setattr(throughput, "PEERS", {"pytorch": ()})
+    assert_refused(arguments, said, monkeypatch, capsys)
+
+
+def test_a_peer_that_is_not_installed_is_one_line_and_exit_status_2(monkeypatch, capsys):
+    monkeypatch.setattr(throughput, "PEERS", {"art": ("no_such_package",)})
+    said = "--peers needs no_such_package: pip install -r requirements-bench.txt"
+    assert_refused(("--platform", "cpu", "--peers"), said, monkeypatch, capsys)
+
+
+def assert_refused(arguments, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["throughput.py", "--platform", "cpu", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        throughput.main()
+    assert ended.value.code == 2 and capsys.readouterr() == ("", f"throughput.py: {said}\n")
+
+
+def test_ratios_are_of_the_same_round():
+    rows = [
+        {"who": "poisonjax", "version": "v", "variant": "", "batch": 16, "rates": [100.0, 10.0, 30.0]},
+        {"who": "pytorch", "version": "v", "variant": "eager", "batch": 8, "rates": [50.0, 5.0, 10.0]},
+    ]
+    ours, theirs = throughput.table("tiny", throughput.works("cpu")["tiny"], rows).splitlines()[4:]
+    assert ours == "| poisonjax | v | 30 (10 to 100) | 2.00 (2.00 to 3.00) |"
+    assert theirs == "| pytorch | v, eager, batch 8 | 10 (5 to 50) | 1.00 (1.00 to 1.00) |"
+
+
+def test_the_fastest_way_is_kept_and_one_that_fails_is_named(monkeypatch):
+    monkeypatch.setattr(throughput.time, "perf_counter", iter(np.arange(0.0, 1e6, 2.0)).__next__)  # a turn takes 2 s
+
+    class Of:
+        def __init__(self, batch):
+            self.batch = batch
+
+        def run(self, steps):
+            if not self.batch:
+                raise OSError("no compiler")
+
+    turns, tried = throughput.fastest((name, lambda size=size: Of(size)) for name, size in dict(a=4, b=8, c=0).items())
+    assert turns.contestant.batch == 8 and tried == {"a": 2.0, "b": 4.0, "c": "OSError: no compiler"}
+
+
+def test_ours_is_what_training_runs_and_goes_on_over_the_ends_of_epochs():
+    ours = throughput.Ours(throughput.works("cpu")["tiny"])
+    stops, compiled = [], ours.program
+    ours.program = lambda *given: stops.append(int(given[-1])) or compiled(*given)
+    ours.run(20), ours.run(30)
+    assert stops == [16, 20, 32, 48, 50]  # epochs of 16 steps
+    state, sums = throughput.distributed.get(ours.carry)
+    assert int(state.step) == 50 and float(sums["count"]) == 2 * 16
+    ours.program = compiled
+    assert ours.megabytes() > ours.rest[0].image.nbytes / 2**20
+
+
+PAIRS = {
+    "madry": (MadryCNN(filters=(4, 8), hidden=16), (28, 28, 1)),
+    "wong": (WongCNN(filters=(4, 8), hidden=16), (28, 28, 1)),
+    "report": (ReportCNN(width=16), (28, 28, 1)),
+    "resnet18": (ResNet18(filters=4), (32, 32, 3)),
+}
+
+
+@pytest.fixture
+def torch():
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # several would wait for each other on a machine that is busy
+    return torch
+
+
+@pytest.mark.parametrize("model, shape", PAIRS.values(), ids=PAIRS)
+def test_pytorch_gets_the_same_network(model, shape, torch):
+    from benchmarks.peers.pytorch import network
+
+    net = network(model, shape[-1]).eval()
+    assert net(torch.zeros(2, shape[-1], *shape[:2])).shape == (2, 10)
+    sizes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *shape), np.float32))["params"]
+    mine = sorted(leaf.size for leaf in jax.tree.leaves(sizes))
+    assert mine == sorted(parameter.numel() for parameter in net.parameters())
+
+
+def test_pytorch_takes_the_steps_of_the_attack_and_trains(torch):
+    from benchmarks.peers import pytorch
+
+    work = throughput.works("cpu")["tiny"]
+    ways = dict(pytorch.variants(work, "cpu"))
+    assert list(ways) == ["eager", "channels_last", "compiled", "compiled, channels_last"]
+    one = ways["eager"]()
+    x = one.image[:16].float() / 255
+    moved = (one._attacked(x, one.label[:16]) - x).abs().max()
+    assert 0.29 < moved <= 0.3 + 1e-6
+    before = [parameter.clone() for parameter in one.net.parameters()]
+    one.run(17)
+    assert not any(torch.equal(old, new) for old, new in zip(before, one.net.parameters(), strict=True))
+
+
+def test_the_toolbox_trains_the_same_network(torch):
+    pytest.importorskip("art")
+    from benchmarks.peers import art
+
+    toolbox = dict(art.variants(throughput.works("cpu")["tiny"], "cpu"))["attack 32 at a time"]()
+    before = [parameter.clone() for parameter in toolbox.net.parameters()]
+    toolbox.run(2)
+    assert not any(torch.equal(old, new) for old, new in zip(before, toolbox.net.parameters(), strict=True))
+    attack = toolbox.trainer.attack
+    assert (attack.eps, attack.eps_step, attack.max_iter, attack.num_random_init) == (0.3, 0.01, 2, 1)
+
+
+def test_a_straight_line_is_found_and_a_bend_is_measured():
+    assert growth.affine([1, 2, 4, 8], [5, 7, 11, 19]) == pytest.approx((2, 3, 0), abs=1e-9)
+    slope, offset, worst = growth.affine([1, 2, 3], [1, 4, 9])
+    relative = [abs(slope * x + offset - x * x) / (x * x) for x in (1, 2, 3)]
+    assert worst == pytest.approx(max(relative)) and worst > growth.TOLERANCE
+
+
+def test_growth_says_what_is_linear_and_what_is_flat():
+    points = [growth.Point(size, None, 1) for size in (1, 2, 4)]
+    said = growth.table("epochs", points, [2.0, 4.0, 8.0], {"program MB": [1.0, 1.05, 1.2]}, flat=True)
+    assert "- time is linear within 10%: yes (0.0%)" in said
+    assert "- program MB is flat within 10%: no (20.0%)" in said
+    assert "flat" not in growth.table("images", points, [2.0, 4.0, 8.0], {"program MB": [1.0, 2.0, 4.0]}, flat=False)
+
+
+def test_flops_and_parameters_are_those_of_the_published_networks():
+    shape, mnist = (32, 32, 3), 28 * 28 * 25 * 32 + 14 * 14 * 25 * 32 * 64 + 3136 * 1024 + 1024 * 10
+    assert tpu_cost.forward_flops(MadryCNN(), (28, 28, 1)) == pytest.approx(2 * mnist, rel=0.2)  # no edges; with relu
+    assert tpu_cost.parameters(ResNet18(), shape) == 11_173_962
+    assert tpu_cost.training_flops(10.0, 40) == 830.0
+
+
+def test_the_cost_of_a_step_is_computing_and_a_ring():
+    job = tpu_cost.Job("job", 1000, 100, parameters=1e6, forward=1e9, attack_steps=10, epochs=3, batch=64)
+    assert job.steps == 48 and job.flops == 23e9
+    alone, eight = (tpu_cost.cost(job, devices, flops=23e12, sends=7e9) for devices in (1, 8))
+    assert (alone.computing, alone.sending, alone.efficiency) == pytest.approx((0.064, 0, 1))
+    assert (eight.computing, eight.sent, eight.sending) == pytest.approx((0.008, 7e6, 0.001))
+    assert eight.efficiency == pytest.approx(8 / 9) and eight.hours(job) == pytest.approx(48 * 0.009 / 3600)
+    assert tpu_cost.table(job, 23e12, 7e9).splitlines()[3] == "| 8 | 8 | 7.0 | 1.00 | 8.00 | 89 | 0.00012 | 0.00096 |"
