@@ -65,7 +65,7 @@ def test_all_to_all_is_none():
         ("poison.target=10", "target must be one of the classes 0 to 9, got 10"),
         ("poison.target=1.5", "poison.target must be a whole number, got '1.5'"),
         ("train.attack.ball.eps=8", r"eps must lie in \[0, 1\] for images in \[0, 1\] \(8/255 is 0.0314\), got 8"),
-        ("train.attack.ball=L3(1)", r"must be Linf\(...\) or L2\(...\), got 'L3\(1\)'"),
+        ("train.attack.ball=L3(1)", r"must be Linf\(...\) or L2\(...\) or L1\(...\) or L0\(...\), got 'L3\(1\)'"),
         ("train.attack.ball=Linf(radius=1)", "Linf has no field 'radius'; it has eps"),
         ("train.attack.random_start=maybe", "must be true or false, got 'maybe'"),
         ("train.attack.steps=0", "steps must be at least 1"),
