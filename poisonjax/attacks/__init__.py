@@ -2,6 +2,7 @@
 
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.balls import L0, L1, L2, Linf
+from poisonjax.attacks.boundary import Boundary
 from poisonjax.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
@@ -16,6 +17,7 @@ __all__ = [
     "L1",
     "L2",
     "PGD",
+    "Boundary",
     "CarliniWagner",
     "CarliniWagnerLinf",
     "CrossEntropy",
