@@ -13,7 +13,7 @@ from poisonjax import distributed
 from poisonjax.attacks import PGD
 from poisonjax.training import TrainState, eval_logits
 from poisonjax.training.step import row_keys
-from poisonjax.types import Array, Examples, take, to_unit
+from poisonjax.types import Array, Attack, Examples, take, to_unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Shown(NamedTuple):
 
 
 @distributed.cached
-def _attacker(model: nn.Module, attack: PGD) -> Callable:
+def attacked(model: nn.Module, attack: Attack) -> Callable:
+    """over_rows program (examples, batch, state, key) -> images, under attack, and the probabilities of both."""
+
     def show(examples: Examples, state: TrainState, key: Array) -> tuple:
         x, logits_fn = to_unit(examples.image), eval_logits(model, state)
         x_adv = attack(logits_fn, x, examples.label, row_keys(key, examples.index, 0))
@@ -55,4 +57,4 @@ def collect(
 ) -> Shown:
     """The first images of examples [n]; state and key are those that `distributed.put` gave."""
     few = take(examples, slice(settings.images))
-    return Shown(*_attacker(model, attack)(few, len(few.label), state, key), np.asarray(few.label))
+    return Shown(*attacked(model, attack)(few, len(few.label), state, key), np.asarray(few.label))

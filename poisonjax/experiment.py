@@ -8,6 +8,7 @@ from poisonjax.attacks import PGD
 from poisonjax.data.subsets import All, Stratified, Unbalanced
 from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.poisons import BadNets, CleanLabel, NoPoison
+from poisonjax.suite import Suite
 from poisonjax.training import Training
 from poisonjax.training.optimizers import Optimizer
 
@@ -116,7 +117,8 @@ class Experiment:
 
     proxy: how the clean-label attacker trains his own network; None for a poison that needs none. printed: the
     report's numbers. known: why the report's numbers may differ, as far as its own records show. activations: how
-    clean and triggered images are compared inside the networks. example: which images are shown under attack.
+    clean and triggered images are compared inside the networks. example: which images are shown under attack. suite:
+    many attacks that every network is tried under.
     ValueError if the parts do not fit together.
     """
 
@@ -134,6 +136,7 @@ class Experiment:
     known: tuple[str, ...] = ()
     activations: Activations | None = None
     example: AdversarialExample | None = None
+    suite: Suite | None = None
 
     def __post_init__(self):
         if isinstance(self.poison, CleanLabel) and self.proxy is None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from poisonjax import activations, adversarial_example, data, distributed, evaluation
+from poisonjax import activations, adversarial_example, data, distributed, evaluation, suite
 from poisonjax.activations import Collected
 from poisonjax.adversarial_example import Shown
 from poisonjax.checkpoint import Checkpoints
@@ -23,6 +23,7 @@ from poisonjax.overrides import to_json
 from poisonjax.poisons import CleanLabel, Crafted, poisoned
 from poisonjax.reports import figures, record, table, tsne
 from poisonjax.reports.console import Bar, TrainingBar, say
+from poisonjax.suite import Trial
 from poisonjax.training import Fitted, Interrupted, Madry, Standard, Training, TrainState, eval_logits, fit
 from poisonjax.training.feed import Streamed
 from poisonjax.training.objectives import Objective
@@ -175,6 +176,7 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
         counts, audit = judge(job, seed, arm.name, model, state)
         return {
             "activations": look(job, seed, arm, model, state),
+            "attacks": try_attacks(job, seed, arm, model, state),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
             "counts": {name: [count.hits.tolist(), count.of.tolist()] for name, count in counts.items()},
             "audit": audit,
@@ -200,6 +202,27 @@ def look(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict
     found = _activations(job, model, state)
     save_arrays(folder / "activations.npz", found)
     return activations.measure(found, plan.activations, seed)
+
+
+def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict | None:
+    """What each attack of the experiment's suite does to a network, each once; None without a suite."""
+    tried = job.experiment.suite
+    if tried is None:
+        return None
+    folder, examples = _folder(job, seed, arm.name), take(job.dataset.test, slice(tried.images))
+    clean, key = np.asarray(to_unit(jnp.asarray(examples.image))), distributed.put(stream(seed, "evaluation"))
+
+    def one(trial: Trial) -> dict:
+        say(f"seed {seed} {arm.name} {trial.name}")
+        made = suite.attempt(model, state, examples, trial.attack, key, tried.batch)
+        shown = suite.Pictures(made.adversarial[: tried.shown], made.after[: tried.shown])
+        save_arrays(folder / f"{trial.name}.npz", shown)
+        return suite.measure(clean, examples.label, made, trial.attack)
+
+    def once(trial: Trial) -> dict:
+        return remembered(folder / f"{trial.name}.json", lambda: one(trial), say, distributed.from_primary)
+
+    return {trial.name: once(trial) for trial in tried.trials}
 
 
 def _activations(job: Run, model: Model, state: TrainState) -> Collected:
@@ -311,7 +334,19 @@ def pictures(job: Run, attack: Poisoned) -> dict[str, Figure]:
         shown = {arm.name: load_arrays(_folder(job, 0, arm.name) / "example.npz", Shown) for arm in plan.arms}
         names = sources.find(plan.data.name).label_names
         made["example"] = figures.adversarial_example(shown, plan.example.magnify, names, plan.name)
+    if plan.suite is not None:
+        made |= {f"attacks_{arm.name}": _under_attack(job, arm) for arm in plan.arms}
     return made
+
+
+def _under_attack(job: Run, arm: Arm) -> Figure:
+    """Some test images, a row each, beside what every attack makes of them against one network."""
+    tried = job.experiment.suite
+    few = take(job.dataset.test, slice(tried.shown))
+    columns = {"clean": np.asarray(to_unit(jnp.asarray(few.image)))}
+    for trial in tried.trials:
+        columns[trial.name] = load_arrays(_folder(job, 0, arm.name) / f"{trial.name}.npz", suite.Pictures).adversarial
+    return figures.image_grid(columns, [f"is {label}" for label in few.label], f"{job.experiment.name}: {arm.name}")
 
 
 def pictured(job: Run, attack: Poisoned, rows: int = 4) -> tuple[dict[str, np.ndarray], list[str]]:

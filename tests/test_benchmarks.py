@@ -61,7 +61,8 @@ def test_a_peer_that_is_not_installed_is_one_line_and_exit_status_2(monkeypatch,
 
 
 def assert_refused(arguments, said, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["throughput.py", "--platform", "cpu", *arguments])
+    short = ("--platform", "cpu", "--works", "tiny", "--repeats", "1", "--seconds", "0")
+    monkeypatch.setattr(sys, "argv", ["throughput.py", *short, *arguments])
     with pytest.raises(SystemExit) as ended:
         throughput.main()
     assert ended.value.code == 2 and capsys.readouterr() == ("", f"throughput.py: {said}\n")

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial, singledispatch
 
 import torch
@@ -96,9 +95,10 @@ class PyTorch:
     def __init__(self, work, device: str, compiled: bool, graph: bool, channels_last: bool, bf16: bool):
         torch.set_float32_matmul_precision("high")  # TF32, as XLA computes on a GPU
         torch.backends.cudnn.benchmark = True
+        torch._dynamo.config.recompile_limit = 1000  # all variants share it; past it they would quietly run eager
         self.attack, self.batch, self.device = work.settings.attack, work.settings.batch, device
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.precision = partial(torch.autocast, device, torch.bfloat16, cache_enabled=False) if bf16 else nullcontext
+        self.bf16 = bf16
         data = work.data()
         self.image = torch.from_numpy(data.image).permute(0, 3, 1, 2).contiguous(memory_format=self.layout).to(device)
         self.label = torch.from_numpy(data.label).long().to(device)
@@ -115,7 +115,7 @@ class PyTorch:
     about: dict  # set by `variants`
 
     def _loss(self, x, y):
-        with self.precision():
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16, cache_enabled=False):
             logits = self.net(x)
         return F.cross_entropy(logits.float(), y)
 
@@ -170,7 +170,6 @@ class PyTorch:
 
 
 def _built(work, name: str, **options) -> PyTorch:
-    torch.compiler.reset()
     trainer = PyTorch(work, **options)
     trainer.about = {"version": f"torch {torch.__version__}", "variant": name}
     return trainer

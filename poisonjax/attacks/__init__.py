@@ -1,13 +1,33 @@
 """Test-time attacks: each a pure function (logits_fn, x, y, key) -> x_adv."""
 
+from poisonjax.attacks.adaptive import bpda, eot, transfer
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
+from poisonjax.attacks.autoattack import AutoAttack
 from poisonjax.attacks.balls import L0, L1, L2, Linf
 from poisonjax.attacks.boundary import Boundary
 from poisonjax.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
+from poisonjax.attacks.hop_skip_jump import HopSkipJump
+from poisonjax.attacks.lbfgs import LBFGS
 from poisonjax.attacks.losses import DLR, CrossEntropy, Margin
+from poisonjax.attacks.patch import Patch, PatchAttack
 from poisonjax.attacks.square import Square
+
+AnyAttack = (
+    PGD
+    | APGD
+    | TargetedAPGD
+    | FAB
+    | Square
+    | AutoAttack
+    | CarliniWagner
+    | CarliniWagnerLinf
+    | LBFGS
+    | Boundary
+    | HopSkipJump
+    | PatchAttack
+)
 
 __all__ = [
     "APGD",
@@ -16,16 +36,25 @@ __all__ = [
     "L0",
     "L1",
     "L2",
+    "LBFGS",
     "PGD",
+    "AnyAttack",
+    "AutoAttack",
     "Boundary",
     "CarliniWagner",
     "CarliniWagnerLinf",
     "CrossEntropy",
+    "HopSkipJump",
     "Linf",
     "Margin",
+    "Patch",
+    "PatchAttack",
     "Square",
     "TargetedAPGD",
     "bim",
+    "bpda",
+    "eot",
     "fgsm",
     "mi_fgsm",
+    "transfer",
 ]

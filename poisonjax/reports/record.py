@@ -56,6 +56,25 @@ def _arm(results: list[dict]) -> dict:
         "seconds": seconds,
         "history": [result["history"] for result in results],
         "activations": _activations([result["activations"] for result in results]),
+        "attacks": _attacks([result["attacks"] for result in results]),
+    }
+
+
+def _attacks(found: list[dict | None]) -> dict | None:
+    """{attack: what `suite.measure` says of it, over seeds}; None if the experiment does not ask."""
+    if found[0] is None:
+        return None
+    return {name: _attack([of[name] for of in found]) for name in found[0]}
+
+
+def _attack(found: list[dict]) -> dict:
+    distances = ("median_l2", "median_linf", "images_per_second")
+    return {
+        "robust_accuracy": statistics.spread([of["robust"][0] / of["robust"][1] for of in found]),
+        "images": found[0]["robust"][1],
+        **{name: statistics.spread([of[name] for of in found]) for name in distances},
+        **{name: found[0][name] for name in ("gradients", "queries")},
+        "stages": {name: statistics.spread([of["stages"][name] for of in found]) for name in found[0]["stages"]},
     }
 
 

@@ -124,6 +124,40 @@ def activations(record: dict) -> list[str]:
     ]
 
 
+ATTACKS = ["arm", "attack", "robust accuracy %", "median L2", "median Linf", "gradients", "queries", "images/s"]
+
+
+def attacks(record: dict) -> list[str]:
+    """What every attack of the suite did to every network, and what it cost; nothing if nobody asked."""
+    tried = [(arm, each) for arm, metrics in record["arms"].items() for each in (metrics.get("attacks") or {}).items()]
+    if not tried:
+        return []
+    return [
+        "## Test-time attacks",
+        f"On the first {tried[0][1][1]['images']} test images. Distances are medians over the images that an attack "
+        "turned; gradients and queries (forward passes) are those for one image, at most.",
+        rows(ATTACKS, [[arm, *_attack(name, of)] for arm, (name, of) in tried]),
+        *_stages(tried),
+    ]
+
+
+def _attack(name: str, of: dict) -> list[str]:
+    measured = [plain(of[field]) for field in ("median_l2", "median_linf")]
+    return [
+        name,
+        spread(of["robust_accuracy"]),
+        *measured,
+        *(str(of[field]) for field in ("gradients", "queries")),
+        plain(of["images_per_second"]),
+    ]
+
+
+def _stages(tried: list) -> list[str]:
+    """The robust accuracy after each of the attacks that are ensembles."""
+    body = [[arm, name, stage, spread(left)] for arm, (name, of) in tried for stage, left in of["stages"].items()]
+    return [rows(["arm", "attack", "after", "robust accuracy %"], body)] if body else []
+
+
 def plain(number: dict) -> str:
     """mean ± std of a number that is no percentage."""
     if number["mean"] is None:
@@ -170,6 +204,7 @@ def markdown(record: dict, figures: list[str]) -> str:
         results(record),
         "## By true class (%)",
         *(part for name in MAIN for part in by_class(record, name)),
+        *attacks(record),
         *activations(record),
         "## Poison",
         _poison(record),

@@ -46,13 +46,12 @@ def test_no_gradient_is_taken(ball):
         jax.grad(lambda x: blind(x).sum())(x)
 
 
-@pytest.mark.parametrize(
-    ("adversarial", "ball"), [(False, Linf(0.07)), (False, L2(1.2)), (True, Linf(0.25)), (True, L2(2.0))]
-)
+@pytest.mark.parametrize(("adversarial", "ball"), [(False, L2(1.2)), (True, Linf(0.25))])
 def test_robust_accuracy_of_the_authors_code(official, adversarial, ball):
     """Within two images of 32, a standard deviation of the difference between two random searches, averaged over
     three seeds."""
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
     net, module = victim(adversarial), torch_module(victim(adversarial).params)
     settings = {"norm": type(ball).__name__, "n_queries": 200, "eps": ball.eps, "resc_schedule": False}
     theirs, ours = [], []
