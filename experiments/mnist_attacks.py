@@ -1,4 +1,4 @@
-"""How robust are networks against each of the test-time attacks that the report cites?
+"""How robust are networks against each of the test-time attacks that the report cites? (beside table T1)
 
 Every attack of poisonjax on a network after standard training and on one after PGD adversarial training (Madry et al.
 2018): the bounded ones with eps .3, the others as far as they must go.
@@ -52,7 +52,7 @@ def suite(scale: str) -> Suite:
         "autoattack": AutoAttack(EPS, steps=few(100), targets=2 if scale == "smoke" else 9, queries=few(5000)),
         "carlini_wagner": CarliniWagner(steps=few(1000), learning_rate=0.01 * min(share, 5)),
         "carlini_wagner_linf": CarliniWagnerLinf(steps=few(500)),
-        "lbfgs": LBFGS(),
+        "lbfgs": LBFGS(steps=few(150)),
         "boundary": Boundary(queries=few(25_000, 150)),
         "hop_skip_jump": HopSkipJump(queries=few(25_000, 400)),
     }

@@ -109,6 +109,7 @@ FIGURES = {  # beside these two and, where somebody attacks, images.png
     "cifar10_activations": {"tsne.png"},
     "cifar10_capacity": {"capacity.png"},
     "mnist_activations": {"tsne.png"},
+    "mnist_attacks": {"attacks_standard.png", "attacks_pgd_at_madry.png"},
     "mnist_capacity": {"capacity.png"},
 }
 
