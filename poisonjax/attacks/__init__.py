@@ -26,6 +26,7 @@ AnyAttack = (
     | LBFGS
     | Boundary
     | HopSkipJump
+    | Patch
     | PatchAttack
 )
 

@@ -52,6 +52,19 @@ class Patch:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
 
+    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
+        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in [0, 1], all with the one patch.
+
+        Crafted on x itself, so that a row depends on all of them; see `craft` and `apply` for images not yet seen.
+        """
+        keys = row_keys(key, len(x))
+        return self.apply(self.craft(logits_fn, x, y, keys[0]), x, keys)
+
+    @property
+    def cost(self) -> Cost:
+        """For the patch, however many images it is for."""
+        return Cost(gradients=self.steps * self.batch)
+
     def craft(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         """x [n h w c] in [0, 1], y [n], one key -> patch [s s c] in [0, 1]. ValueError if larger than an image."""
         adam = optax.adam(self.learning_rate)

@@ -100,6 +100,14 @@ def test_a_targeted_patch_leads_to_its_class():
     assert led > by_grey + 0.1
 
 
+def test_as_an_attack_it_crafts_and_shows_one_patch():
+    net, attack, keys = victim(), Patch(9, steps=3, batch=8), jax.random.split(jax.random.key(4), 32)
+    patch = attack.craft(net.logits_fn, net.x, net.y, keys[0])
+    shown = attack(net.logits_fn, net.x, net.y, keys)
+    np.testing.assert_allclose(shown, attack.apply(patch, net.x, keys), atol=1e-5)
+    assert attack.cost == Cost(gradients=24) and changed(shown, net.x).any((1, 2)).all()
+
+
 @pytest.mark.parametrize("shape", ["square", "disk"])
 def test_an_image_of_its_own_changes_within_its_patch_only(shape):
     net, keys = victim(), jax.random.split(jax.random.key(0), 32)
