@@ -190,6 +190,7 @@ def test_the_record_has_what_its_schema_promises(name, smoke):
             assert of == 0 or metric["ci95"][0] <= metric["mean"] <= metric["ci95"][1]
         assert arm["clean_accuracy"]["denominator"] == arm["robust_accuracy"]["denominator"] == [test]
         assert (arm["activations"] is not None) == ("activations" in name)
+        assert (arm["attacks"] is not None) == (name == "mnist_attacks")
     for cells in record["verdict"].values():
         assert set(cells.values()) == {"inconclusive"}  # the smoke scale is not the published setting
     assert (record["attack_gate"] is None) == (record["config"]["poison"]["type"] == "NoPoison")

@@ -101,7 +101,15 @@ def paper_record() -> dict:
     made["changed"], made["warnings"] = ["train.epochs=4"], ["pgd_at, seed 1: collapsed to one class"]
     for arm in made["arms"].values():
         arm["activations"] = {"mmd2": {"mean": 0.03125, "std": 0.001, "per_seed": [0.031, 0.03125, 0.0315]}}
+        arm["attacks"] = {"autoattack": under_attack()}
     return made
+
+
+def under_attack() -> dict:
+    """What a record holds of one attack that has a stage, over three seeds."""
+    spread = {"mean": 0.40625, "std": 0.01, "per_seed": [0.4, 0.40625, 0.4125]}
+    measured = dict.fromkeys(("robust_accuracy", "median_l2", "median_linf", "images_per_second"), spread)
+    return measured | {"images": 32, "gradients": 1910, "queries": 5909, "stages": {"apgd_ce": spread}}
 
 
 def point(rate: float) -> dict:
@@ -194,6 +202,12 @@ def expected_cells(record: dict) -> set[tuple]:
             put("mean", arm, f"activations.{name}", value=cell["mean"], std=cell["std"])
             for seed, value in zip(record["seeds"], cell["per_seed"], strict=True):
                 put("seed", arm, f"activations.{name}", "", seed, value=value)
+        for attack, of in fields.get("attacks", {}).items():
+            of = of | {f"after_{stage}": cell for stage, cell in of["stages"].items()}
+            for name in ("robust_accuracy", "median_l2", "median_linf", "images_per_second", "after_apgd_ce"):
+                put("mean", arm, f"attacks.{attack}.{name}", value=of[name]["mean"], std=of[name]["std"])
+                for seed, value in zip(record["seeds"], of[name]["per_seed"], strict=True):
+                    put("seed", arm, f"attacks.{attack}.{name}", "", seed, value=value)
         for seed, history in zip(record["seeds"], fields["history"], strict=True):
             for row in history:
                 for name in row.keys() - {"epoch"}:
@@ -273,6 +287,7 @@ def test_what_a_record_says_is_text(tmp_path):
     made["poison"], made["config"][HOSTILE] = [{HOSTILE: HOSTILE}], {HOSTILE: HOSTILE}
     made["arms"]["standard"]["history"][0][0][HOSTILE] = 1.0
     made["arms"]["standard"]["activations"] = {HOSTILE: {"mean": 0.5, "std": None, "per_seed": [0.5]}}
+    made["arms"]["standard"]["attacks"] = {HOSTILE: under_attack()}
     synthetic.save(tmp_path / "records" / "a <b>#?%41 'c'", made, ("<i>&.png",))
     axes = {HOSTILE: [HOSTILE], "b": ["2"]}
     synthetic.save_sweep(tmp_path / "records" / "s", axes, [({HOSTILE: HOSTILE, "b": "2"}, HOSTILE)])
@@ -290,6 +305,13 @@ def rows_of(page: str, table: str) -> list[str]:
     """The rows of a table as text, its heading first."""
     found = re.search(rf'<table id="{table}".*?</table>', page, re.DOTALL)[0]
     return [Page(row).text for row in re.findall(r"<tr.*?</tr>", found, re.DOTALL)]
+
+
+def test_a_page_has_every_attack_and_its_stages(site):
+    rows = rows_of(next(page for path, page in site.items() if path.endswith("paper.html")).decode(), "table-attacks")
+    spread = "0.406 ± 0.010"
+    assert f"pgd_at autoattack 40.62 ± 1.00 {spread[:-1]} {spread[:-1]} 1 910 5 909 0.406" in rows
+    assert "pgd_at autoattack, after apgd_ce 40.62 ± 1.00 – – – – –" in rows
 
 
 def test_the_summary_table_has_every_printed_number_beside_ours(records, site):

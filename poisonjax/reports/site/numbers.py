@@ -88,8 +88,7 @@ def _others(arm: dict, seeds: list[int]) -> Iterator[dict]:
     """What an arm has besides metrics."""
     for name in ("parameters", "train_images_per_second", "seconds"):
         yield {"kind": "network", "metric": name, "value": arm.get(name)}
-    for name, cell in activations(arm).items():
-        metric = f"activations.{name}"
+    for metric, cell in _spreads(arm):
         yield {"kind": "mean", "metric": metric, "value": cell["mean"], "std": cell["std"]}
         for seed, value in zip(seeds, cell["per_seed"], strict=False):
             yield {"kind": "seed", "metric": metric, "seed": seed, "value": value}
@@ -103,6 +102,20 @@ def activations(arm: dict) -> dict[str, dict]:
     """The measures of an arm's activations over seeds."""
     measures = arm.get("activations") or {}
     return {name: cell for name, cell in measures.items() if isinstance(cell, dict) and "per_seed" in cell}
+
+
+def attacks(arm: dict) -> dict[str, dict]:
+    """{attack: what it did to an arm, and what it cost}."""
+    return arm.get("attacks") or {}
+
+
+def _spreads(arm: dict) -> Iterator[tuple[str, dict]]:
+    """(name, {mean, std, per_seed}) of what was measured without counting images."""
+    yield from ((f"activations.{name}", cell) for name, cell in activations(arm).items())
+    for attack, of in attacks(arm).items():
+        cells = of | {f"after_{stage}": cell for stage, cell in of["stages"].items()}
+        spreads = {name: cell for name, cell in cells.items() if isinstance(cell, dict) and "per_seed" in cell}
+        yield from ((f"attacks.{attack}.{name}", cell) for name, cell in spreads.items())
 
 
 def _printed(row: dict) -> dict:

@@ -112,6 +112,7 @@ def page(templates: jinja2.Environment, run: Run, sweep: Sweep | None) -> str:
         "classes": views.by_class(record),
         "networks": views.networks(record),
         "activations": views.activations(record),
+        "attacks": views.attacks(record),
         "poison": views.poison(record),
         "machine": [("record", str(run.path)), *views.machine(record)],
         "settings": views.settings(record),

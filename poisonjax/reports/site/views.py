@@ -117,6 +117,23 @@ def activations(record: dict) -> list[tuple[str, str, dict]]:
     ]
 
 
+def attacks(record: dict) -> list[tuple[str, str, dict]]:
+    """(arm, attack, what `suite.measure` says of it over seeds); an ensemble's stages follow it."""
+    return [
+        row
+        for arm, fields in record["arms"].items()
+        for name, of in numbers.attacks(fields).items()
+        for row in [(arm, name, of), *((arm, f"{name}, after {at}", _stage(left)) for at, left in of["stages"].items())]
+    ]
+
+
+def _stage(left: dict) -> dict:
+    """A row of which only the robust accuracy is known."""
+    none = {"mean": None, "std": None}
+    unknown = {"median_l2": none, "median_linf": none, "images_per_second": none, "gradients": None, "queries": None}
+    return {"robust_accuracy": left, **unknown}
+
+
 def poison(record: dict) -> dict[str, list[str]]:
     """{what: [value for each seed]} of what the attacker did; accuracies in per cent."""
     told = [numbers.flat(facts or {}) for facts in record["poison"]]
