@@ -4,7 +4,7 @@ import dataclasses
 
 from poisonjax.activations import Activations
 from poisonjax.adversarial_example import AdversarialExample
-from poisonjax.attacks import PGD
+from poisonjax.attacks import PGD, LossAttack
 from poisonjax.data.subsets import All, Stratified, Unbalanced
 from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.poisons import BadNets, CleanLabel, NoPoison
@@ -45,7 +45,7 @@ class Arm:
     name: str
     adversarial: bool = False
     poisoned: bool = True
-    attack: PGD | None = None
+    attack: LossAttack | None = None
     model: Model | None = None
     optimizer: Optimizer | None = None
 
@@ -98,13 +98,13 @@ ARMS = (
 )
 
 
-def with_madry(attack: PGD) -> tuple[Arm, ...]:
+def with_madry(attack: LossAttack) -> tuple[Arm, ...]:
     """ARMS, and beside the report's adversarial training that against an attack as Madry et al. 2018 mean it."""
     standard, printed, control = ARMS
     return standard, printed, Arm("pgd_at_madry", adversarial=True, attack=attack), control
 
 
-def by_size(networks: dict[str, Model], attack: PGD) -> tuple[Arm, ...]:
+def by_size(networks: dict[str, Model], attack: LossAttack) -> tuple[Arm, ...]:
     """Networks {size: network}, each trained in the standard way and adversarially."""
     standard = [Arm(f"standard_{size}", model=model) for size, model in networks.items()]
     madry = [Arm(f"pgd_at_madry_{size}", True, attack=attack, model=model) for size, model in networks.items()]
@@ -165,7 +165,7 @@ class Experiment:
         """The arm with the defence and without the poison."""
         return next((arm.name for arm in self.arms if self.poisoned and arm.adversarial and not arm.poisoned), None)
 
-    def attack_of(self, arm: Arm) -> PGD:
+    def attack_of(self, arm: Arm) -> LossAttack:
         """What an adversarial arm trains against."""
         return arm.attack or self.train.attack
 
@@ -193,7 +193,7 @@ class Experiment:
             if training is not None and training.batch > rows:
                 raise ValueError(f"{where}.batch must be at most the {rows} training rows, got {training.batch}")
 
-    def attacks(self) -> dict[str, PGD]:
+    def attacks(self) -> dict[str, LossAttack]:
         """Every attack in use, by its path."""
         found = {"evaluation.attack": self.evaluation.attack}
         if any(arm.adversarial and arm.attack is None for arm in self.arms):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from experiments import mnist_badnets, mnist_clean_label
-from poisonjax.attacks import L2, PGD, Linf, Margin
+from poisonjax.attacks import APGD, L2, PGD, Linf, Margin
 from poisonjax.models import MadryCNN
 from poisonjax.overrides import override, to_json
 from poisonjax.poisons import Square
@@ -28,6 +28,7 @@ def plan():
         ("train.attack.ball.eps=8/255", lambda e: e.train.attack.ball.eps, 8 / 255),
         ("train.attack.random_start=true", lambda e: e.train.attack.random_start, True),
         ("train.attack.loss=Margin()", lambda e: e.train.attack.loss, Margin()),
+        ("train.attack=APGD(Linf(.2), best_loss=true)", lambda e: e.train.attack, APGD(Linf(0.2), best_loss=True)),
         ("train.max_steps=7", lambda e: e.train.max_steps, 7),
         ("train.max_steps=none", lambda e: e.train.max_steps, None),
         ("evaluation.attack=PGD(L2(2), step=.5, steps=3)", lambda e: e.evaluation.attack, PGD(L2(2.0), 0.5, 3)),

@@ -14,6 +14,7 @@ from poisonjax.attacks.losses import DLR, CrossEntropy, Margin
 from poisonjax.attacks.patch import Patch, PatchAttack
 from poisonjax.attacks.square import Square
 
+LossAttack = PGD | APGD  # what raises a loss within a ball, and so makes images to learn from
 AnyAttack = (
     PGD
     | APGD
@@ -47,6 +48,7 @@ __all__ = [
     "CrossEntropy",
     "HopSkipJump",
     "Linf",
+    "LossAttack",
     "Margin",
     "Patch",
     "PatchAttack",

@@ -56,6 +56,13 @@ class _Climb(NamedTuple):
     halved: Array
 
 
+def _begun(start: Array, done: Array, radius: float | Array) -> _Climb:
+    """A run that has evaluated nothing yet."""
+    best, step = _worst(start, done), jnp.full((len(start), 1, 1, 1), 2.0 * radius)
+    none = jnp.zeros(len(start), jnp.int32)
+    return _Climb(0, start, start, step, best, -best.loss, none, best.loss, halved=none == 0)
+
+
 Evaluate = Callable[[Array, Array], Point]  # (images [b h w c], number of the run) -> what is there
 
 
@@ -73,22 +80,27 @@ class _AutoPGD:
         if not 0 <= self.rho <= 1:
             raise ValueError(f"rho is a fraction and must lie in [0, 1], got {self.rho}")
 
-    def _search(self, evaluate: Evaluate, x: Array, key: Array, runs: int, wrong: Array) -> Array:
+    def _search(
+        self, evaluate: Evaluate, x: Array, key: Array, runs: int, wrong: Array, radius: float | Array
+    ) -> Array:
         """The best point of several runs, each from a random one. Rows that are wrong [b] are done and stay x."""
         keys = row_keys(key, len(x))
 
         def run(state: tuple[Array, Point]) -> tuple[Array, Point]:
             number, found = state
             noise = self.ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
-            start = inside(self.ball, x, x + self.ball.eps * noise, self.ball.eps)
-            return number + 1, found.or_better(self._climb(lambda x: evaluate(x, number), x, start, found.wrong))
+            start = inside(self.ball, x, x + radius * noise, radius)
+            best = self._climb(lambda x: evaluate(x, number), x, start, found.wrong, radius)
+            return number + 1, found.or_better(best)
 
         def going(state: tuple[Array, Point]) -> Array:
             return (state[0] < runs) & ~jnp.all(state[1].wrong)
 
         return jax.lax.while_loop(going, run, (0, _worst(x, wrong)))[1].x
 
-    def _climb(self, evaluate: Callable[[Array], Point], x: Array, start: Array, done: Array) -> Point:
+    def _climb(
+        self, evaluate: Callable[[Array], Point], x: Array, start: Array, done: Array, radius: float | Array
+    ) -> Point:
         """The best point of one run (algorithm 1), which ends early when all rows are misclassified or done [b]."""
         windows = jnp.asarray(self._windows())
 
@@ -97,17 +109,12 @@ class _AutoPGD:
             rises, best = state.rises + (now.loss > state.last), state.best.or_better(now)
             # As in the authors' code, the loss after the first step is compared with 0, not with that before it.
             state = state._replace(best=best, rises=rises, last=jnp.where(state.i == 0, 0.0, now.loss))
-            return self._moved(*self._checked(state, now, windows[state.i]), x)
+            return self._moved(*self._checked(state, now, windows[state.i]), x, radius)
 
         def going(state: _Climb) -> Array:
             return (state.i <= self.steps) & ~jnp.all(state.best.wrong)
 
-        return jax.lax.while_loop(going, step, self._begun(start, done)).best
-
-    def _begun(self, start: Array, done: Array) -> _Climb:
-        best, step = _worst(start, done), jnp.full((len(start), 1, 1, 1), 2.0 * self.ball.eps)
-        none = jnp.zeros(len(start), jnp.int32)
-        return _Climb(0, start, start, step, best, -best.loss, none, best.loss, halved=none == 0)
+        return jax.lax.while_loop(going, step, _begun(start, done, radius)).best
 
     def _windows(self) -> np.ndarray:
         """For each evaluation, the steps since the last checkpoint if it is one, or 0 (section 3.1)."""
@@ -131,12 +138,12 @@ class _AutoPGD:
         )
         return kept, by_row(here & stuck, state.best, now)
 
-    def _moved(self, state: _Climb, now: Point, x: Array) -> _Climb:
+    def _moved(self, state: _Climb, now: Point, x: Array, radius: float | Array) -> _Climb:
         """A step uphill from now, with momentum; the very first one has none."""
-        share, eps = jnp.where(state.i == 0, 1.0, 0.75), self.ball.eps
-        uphill = inside(self.ball, x, now.x + state.step * self.ball.steepest(now.gradient), eps)
+        share = jnp.where(state.i == 0, 1.0, 0.75)
+        uphill = inside(self.ball, x, now.x + state.step * self.ball.steepest(now.gradient), radius)
         moved = now.x + share * (uphill - now.x) + (1 - share) * (now.x - state.before)
-        return state._replace(i=state.i + 1, x=inside(self.ball, x, moved, eps), before=now.x)
+        return state._replace(i=state.i + 1, x=inside(self.ball, x, moved, radius), before=now.x)
 
 
 def _evaluation(
@@ -169,19 +176,27 @@ class APGD(_AutoPGD):
     restarts: int = 1
     best_loss: bool = False
 
+    random_start = True  # each run's, as PGD calls it
+
     def __post_init__(self):
         super().__post_init__()
         if self.restarts < 1:
             raise ValueError(f"restarts must be at least 1, got {self.restarts}")
 
-    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
+    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: float = 1.0) -> Array:
         """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
 
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
+        scale in [0, 1] shrinks the ball: the eps warm-up of adversarial training.
         """
         evaluate = _evaluation(logits_fn, lambda logits, run: self.loss(logits, y), y, stop=not self.best_loss)
         wrong = jnp.zeros(len(x), bool) if self.best_loss else jnp.argmax(logits_fn(x), -1) != y
-        return self._search(evaluate, x, key, self.restarts, wrong)
+        return self._search(evaluate, x, key, self.restarts, wrong, self.ball.eps * scale)
+
+    @property
+    def reach(self) -> float:
+        """The farthest that an image can end from x, in the ball's norm."""
+        return self.ball.eps
 
     @property
     def cost(self) -> Cost:
@@ -212,7 +227,7 @@ class TargetedAPGD(_AutoPGD):
         logits = logits_fn(x)
         targets = likeliest(logits, self.targets)
         evaluate = _evaluation(logits_fn, lambda logits, run: targeted_dlr(logits, y, targets[:, run]), y)
-        return self._search(evaluate, x, key, targets.shape[1], jnp.argmax(logits, -1) != y)
+        return self._search(evaluate, x, key, targets.shape[1], jnp.argmax(logits, -1) != y, self.ball.eps)
 
     @property
     def cost(self) -> Cost:

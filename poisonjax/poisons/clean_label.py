@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from poisonjax.attacks import L2, PGD
+from poisonjax.attacks import L2, PGD, LossAttack
 from poisonjax.poisons.apply import choose, count
 from poisonjax.poisons.triggers import FourPixels, Trigger, stamp
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
@@ -15,14 +15,14 @@ from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 class CleanLabel:
     """Adversarial images of the target class, with a trigger, labels kept (Turner et al. 2019, section 4).
 
-    rate: share of the *target class*. attack: PGD in an Linf or L2 ball against an adversarially robust proxy
+    rate: share of the *target class*. attack: in an Linf or L2 ball, against an adversarially robust proxy
     that the attacker trains himself. ValueError for an impossible value.
     """
 
     rate: float = 0.33
     target: int = 9
     trigger: Trigger = FourPixels()
-    attack: PGD = PGD(L2(5.0), step=0.1, steps=200, random_start=False)
+    attack: LossAttack = PGD(L2(5.0), step=0.1, steps=200, random_start=False)
     classes: int = 10
 
     def __post_init__(self):
@@ -37,7 +37,7 @@ class CleanLabel:
         return choose(eligible, count(self.rate, int(eligible.sum())), key)
 
     def perturb(self, logits_fn: LogitsFn, examples: Examples, key: Array) -> Examples:
-        """Rows [b] as the poisoned file holds them: PGD against the proxy, then 8 bits.
+        """Rows [b] as the poisoned file holds them: attacked against the proxy, then 8 bits.
 
         The change is rounded towards zero, so that the bytes stay in the ball.
         """

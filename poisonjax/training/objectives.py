@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from poisonjax.attacks import PGD
+from poisonjax.attacks import LossAttack
 from poisonjax.types import Array, LogitsFn
 
 
@@ -23,7 +23,7 @@ class Madry:
     warmup: share of the training over which eps grows from 0 in proportion to progress in [0, 1].
     """
 
-    attack: PGD
+    attack: LossAttack
     warmup: float = 0.0
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, keys: Array, progress: Array) -> Array:

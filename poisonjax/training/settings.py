@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from poisonjax.attacks import PGD
+from poisonjax.attacks import LossAttack
 from poisonjax.training.augment import CropFlip
 from poisonjax.training.optimizers import Adam, Optimizer
 
@@ -17,7 +17,7 @@ class Training:
     sees them. ValueError for an impossible value.
     """
 
-    attack: PGD
+    attack: LossAttack
     batch: int = 250
     epochs: int = 20
     optimizer: Optimizer = Adam()

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poisonjax.attacks import L2, PGD, Linf
+from poisonjax.attacks import APGD, L2, PGD, Linf
 from poisonjax.poisons import BadNets, CleanLabel, Corners, Crafted, FourPixels, Square, poisoned
 from poisonjax.poisons.triggers import stamp
 from poisonjax.types import Examples, take, to_unit
@@ -38,6 +38,7 @@ POISONS = {
     "badnets_all_to_all": BadNets(rate=0.25, trigger=Square(4, 0.5)),
     "badnets_every_row": BadNets(rate=1.0, trigger=Corners(0.3)),
     "clean_label_linf": CleanLabel(rate=0.33, target=9, attack=LINF, trigger=Corners(0.25)),
+    "clean_label_apgd": CleanLabel(rate=0.5, target=2, attack=APGD(Linf(0.2), steps=5, best_loss=True)),
     "clean_label_l2": CleanLabel(rate=1.0, target=4, attack=TWO),
 }
 

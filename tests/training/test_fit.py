@@ -10,7 +10,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from poisonjax.attacks import PGD, Linf
+from poisonjax.attacks import APGD, PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
 from poisonjax.training import (
     SGD,
@@ -245,12 +245,13 @@ def test_padding_rows_do_not_count(examples):
     chex.assert_trees_all_close(sums, more, rtol=1e-5)
 
 
+@pytest.mark.parametrize("attack", [ATTACK, APGD(Linf(0.2), steps=3, best_loss=True)])
 @pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)])
-def test_warm_up_grows_eps_in_proportion(progress, share, examples):
+def test_warm_up_grows_eps_in_proportion(progress, share, attack, examples):
     state = initial_state(MODELS["plain"], Adam()(10), examples.image[0], KEYS[0])
     x, keys = to_unit(jnp.asarray(examples.image)), jax.random.split(jax.random.key(0), 23)
     logits_fn = eval_logits(MODELS["plain"], state)
-    shown = Madry(ATTACK, warmup=0.5)(logits_fn, x, examples.label, keys, progress)
+    shown = Madry(attack, warmup=0.5)(logits_fn, x, examples.label, keys, progress)
     moved = np.abs(np.asarray(shown - x)).max()
     assert moved == pytest.approx(0.2 * share, abs=1e-6)
     chex.assert_trees_all_equal(Standard()(logits_fn, x, examples.label, keys, progress), x)
