@@ -10,14 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks.balls import Ball, inside
+from poisonjax.attacks.blocks import by_row, on_the_rest
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import CrossEntropy, Loss, targeted_dlr
 from poisonjax.types import Array, Cost, LogitsFn
-
-
-def by_row(rows: Array, new, old):
-    """Trees of arrays [b ...]: new in the rows [b] bool, old in the others."""
-    return jax.tree.map(lambda n, o: jnp.where(rows.reshape((-1,) + (1,) * (n.ndim - 1)), n, o), new, old)
 
 
 class Point(NamedTuple):
@@ -63,7 +59,8 @@ def _begun(start: Array, done: Array, radius: float | Array) -> _Climb:
     return _Climb(0, start, start, step, best, -best.loss, none, best.loss, halved=none == 0)
 
 
-Evaluate = Callable[[Array, Array], Point]  # (images [b h w c], number of the run) -> what is there
+Evaluate = Callable[[Array], Point]  # images [b h w c] -> what is there
+Landscape = Callable[[tuple, Array], Evaluate]  # (what is given of the rows, number of the run) -> Evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,26 +78,29 @@ class _AutoPGD:
             raise ValueError(f"rho is a fraction and must lie in [0, 1], got {self.rho}")
 
     def _search(
-        self, evaluate: Evaluate, x: Array, key: Array, runs: int, wrong: Array, radius: float | Array
+        self, landscape: Landscape, given: tuple, x: Array, key: Array, runs: int, wrong: Array, radius: float | Array
     ) -> Array:
         """The best point of several runs, each from a random one. Rows that are wrong [b] are done and stay x."""
-        keys = row_keys(key, len(x))
+
+        def climb(rows: tuple, found: Point, number: Array) -> Point:
+            given, x, keys = rows
+            noise = self.ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
+            start = inside(self.ball, x, x + radius * noise, radius)
+            return found.or_better(self._climb(landscape(given, number), x, start, found.wrong, radius))
 
         def run(state: tuple[Array, Point]) -> tuple[Array, Point]:
             number, found = state
-            noise = self.ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
-            start = inside(self.ball, x, x + radius * noise, radius)
-            best = self._climb(lambda x: evaluate(x, number), x, start, found.wrong, radius)
-            return number + 1, found.or_better(best)
+            return number + 1, on_the_rest(lambda *of: climb(*of, number), rows, found, ~found.wrong)
 
         def going(state: tuple[Array, Point]) -> Array:
             return (state[0] < runs) & ~jnp.all(state[1].wrong)
 
+        rows = given, x, row_keys(key, len(x))
+        if runs == 1:
+            return climb(rows, _worst(x, wrong), 0).x
         return jax.lax.while_loop(going, run, (0, _worst(x, wrong)))[1].x
 
-    def _climb(
-        self, evaluate: Callable[[Array], Point], x: Array, start: Array, done: Array, radius: float | Array
-    ) -> Point:
+    def _climb(self, evaluate: Evaluate, x: Array, start: Array, done: Array, radius: float | Array) -> Point:
         """The best point of one run (algorithm 1), which ends early when all rows are misclassified or done [b]."""
         windows = jnp.asarray(self._windows())
 
@@ -146,18 +146,16 @@ class _AutoPGD:
         return state._replace(i=state.i + 1, x=inside(self.ball, x, moved, radius), before=now.x)
 
 
-def _evaluation(
-    logits_fn: LogitsFn, objective: Callable[[Array, Array], Array], y: Array, stop: bool = True
-) -> Evaluate:
-    """objective: (logits [b k], number of the run) -> what is raised, [b]. Without stop, no point counts as wrong."""
+def _evaluation(logits_fn: LogitsFn, objective: Callable[[Array], Array], y: Array, stop: bool = True) -> Evaluate:
+    """objective: logits [b k] -> what is raised, [b]. Without stop, no point counts as wrong."""
 
-    def total(x: Array, run: Array) -> tuple[Array, tuple[Array, Array]]:
+    def total(x: Array) -> tuple[Array, tuple[Array, Array]]:
         logits = logits_fn(x)
-        loss = objective(logits, run)
+        loss = objective(logits)
         return loss.sum(), (loss, (jnp.argmax(logits, -1) != y) & stop)
 
-    def evaluate(x: Array, run: Array) -> Point:
-        gradient, (loss, wrong) = jax.grad(total, has_aux=True)(x, run)
+    def evaluate(x: Array) -> Point:
+        gradient, (loss, wrong) = jax.grad(total, has_aux=True)(x)
         return Point(x, loss, gradient, wrong)
 
     return evaluate
@@ -189,9 +187,12 @@ class APGD(_AutoPGD):
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
         scale in [0, 1] shrinks the ball: the eps warm-up of adversarial training.
         """
-        evaluate = _evaluation(logits_fn, lambda logits, run: self.loss(logits, y), y, stop=not self.best_loss)
+
+        def landscape(y: Array, number: Array) -> Evaluate:
+            return _evaluation(logits_fn, lambda logits: self.loss(logits, y), y, stop=not self.best_loss)
+
         wrong = jnp.zeros(len(x), bool) if self.best_loss else jnp.argmax(logits_fn(x), -1) != y
-        return self._search(evaluate, x, key, self.restarts, wrong, self.ball.eps * scale)
+        return self._search(landscape, y, x, key, self.restarts, wrong, self.ball.eps * scale)
 
     @property
     def reach(self) -> float:
@@ -226,8 +227,13 @@ class TargetedAPGD(_AutoPGD):
         """
         logits = logits_fn(x)
         targets = likeliest(logits, self.targets)
-        evaluate = _evaluation(logits_fn, lambda logits, run: targeted_dlr(logits, y, targets[:, run]), y)
-        return self._search(evaluate, x, key, targets.shape[1], jnp.argmax(logits, -1) != y, self.ball.eps)
+
+        def landscape(given: tuple[Array, Array], number: Array) -> Evaluate:
+            y, targets = given
+            return _evaluation(logits_fn, lambda logits: targeted_dlr(logits, y, targets[:, number]), y)
+
+        wrong = jnp.argmax(logits, -1) != y
+        return self._search(landscape, (y, targets), x, key, targets.shape[1], wrong, self.ball.eps)
 
     @property
     def cost(self) -> Cost:

@@ -6,8 +6,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from poisonjax.attacks.apgd import APGD, TargetedAPGD, by_row
+from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.balls import Ball, Linf
+from poisonjax.attacks.blocks import by_row
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import DLR

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from poisonjax.attacks.apgd import by_row
+from poisonjax.attacks.blocks import by_row
 from poisonjax.attacks.losses import Margin
 from poisonjax.types import Array, Cost, LogitsFn
 

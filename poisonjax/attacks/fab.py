@@ -8,8 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from poisonjax.attacks.apgd import by_row, likeliest
+from poisonjax.attacks.apgd import likeliest
 from poisonjax.attacks.balls import L2, Linf
+from poisonjax.attacks.blocks import by_row, on_the_rest
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import Margin
 from poisonjax.types import Array, Cost, LogitsFn
@@ -105,8 +106,13 @@ class FAB:
 
         def run(state: tuple[Array, _Closest]) -> tuple[Array, _Closest]:
             number, closest = state
-            start = self._start(x, keys, number, closest.distance)
-            return number + 1, self._approach(logits_fn, x, y, targets[:, number // self.restarts], start, closest)
+
+            def approach(rows: tuple, closest: _Closest) -> _Closest:
+                x, y, keys, targets = rows
+                start = self._start(x, keys, number, closest.distance)
+                return self._approach(logits_fn, x, y, targets[:, number // self.restarts], start, closest)
+
+            return number + 1, on_the_rest(approach, (x, y, keys, targets), closest, ~self._done(closest))
 
         def going(state: tuple[Array, _Closest]) -> Array:
             return (state[0] < targets.shape[1] * self.restarts) & ~jnp.all(self._done(state[1]))

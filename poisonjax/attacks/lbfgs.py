@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from poisonjax.attacks.apgd import by_row
+from poisonjax.attacks.blocks import by_row
 from poisonjax.attacks.carlini_wagner import Closest, advantage, bracket, none_yet
 from poisonjax.attacks.losses import CrossEntropy
 from poisonjax.types import Array, Cost, LogitsFn

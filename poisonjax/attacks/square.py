@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax.attacks.apgd import by_row
 from poisonjax.attacks.balls import Ball, Linf, inside
+from poisonjax.attacks.blocks import by_row, on_the_rest
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import Margin
 from poisonjax.types import Array, Cost, LogitsFn
@@ -16,10 +16,12 @@ from poisonjax.types import Array, Cost, LogitsFn
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, after that many squares
 
 
-class _Search(NamedTuple):
-    """After i queries: the best image a row [b h w c], its margin [b], and whether it is misclassified [b]."""
+_SHARE = 50  # queries after which the rows that are left are gathered
 
-    i: int | Array
+
+class _Best(NamedTuple):
+    """The best image a row so far [b h w c], its margin [b], and whether it is misclassified [b]."""
+
     x: Array
     margin: Array
     wrong: Array
@@ -49,20 +51,36 @@ class Square:
 
         The first misclassified image, which may be x itself; where there is none, that of the largest margin.
         """
-        candidate = self._candidates(x, row_keys(key, len(x)))
 
-        def query(state: _Search) -> _Search:
-            image = candidate(state.i, state.x)
+        def share(state: tuple[Array, _Best]) -> tuple[Array, _Best]:
+            i, best = state
+            end = jnp.minimum(i + _SHARE, self.queries + 1)
+            rows = x, y, row_keys(key, len(x))
+            return end, on_the_rest(lambda *of: self._tried(logits_fn, *of, i, end), rows, best, ~best.wrong)
+
+        def going(state: tuple[Array, _Best]) -> Array:
+            return (state[0] <= self.queries) & ~jnp.all(state[1].wrong)
+
+        begin = _Best(x, jnp.full(len(x), -jnp.inf), jnp.zeros(len(x), bool))
+        return jax.lax.while_loop(going, share, (0, begin))[1].x
+
+    def _tried(self, logits_fn: LogitsFn, rows: tuple[Array, Array, Array], best: _Best, i: Array, end: Array) -> _Best:
+        """After the queries from i on, up to end."""
+        x, y, keys = rows
+        candidate = self._candidates(x, keys)
+
+        def query(state: tuple[Array, _Best]) -> tuple[Array, _Best]:
+            i, best = state
+            image = candidate(i, best.x)
             logits = logits_fn(image)
-            tried = _Search(state.i + 1, image, Margin()(logits, y), jnp.argmax(logits, -1) != y)
-            better = ~state.wrong & (tried.wrong | (tried.margin > state.margin) | (state.i == 1))
-            return _Search(tried.i, *by_row(better, tried[1:], state[1:]))
+            tried = _Best(image, Margin()(logits, y), jnp.argmax(logits, -1) != y)
+            better = ~best.wrong & (tried.wrong | (tried.margin > best.margin) | (i == 1))
+            return i + 1, by_row(better, tried, best)
 
-        def going(state: _Search) -> Array:
-            return (state.i <= self.queries) & ~jnp.all(state.wrong)
+        def going(state: tuple[Array, _Best]) -> Array:
+            return (state[0] < end) & ~jnp.all(state[1].wrong)
 
-        begin = _Search(0, x, jnp.full(len(x), -jnp.inf), jnp.zeros(len(x), bool))
-        return jax.lax.while_loop(going, query, begin).x
+        return jax.lax.while_loop(going, query, (i, best))[1]
 
     @property
     def cost(self) -> Cost:

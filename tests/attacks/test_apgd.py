@@ -85,8 +85,8 @@ def their_run(net, name, ball, target):
 
 def our_run(net, loss, ball):
     """loss: of logits alone."""
-    evaluate, none = _evaluation(net.logits_fn, lambda logits, run: loss(logits), net.y), jnp.zeros(ROWS, bool)
-    climb = lambda start: APGD(ball)._climb(lambda x: evaluate(x, 0), net.x, start, none, ball.eps)  # noqa: E731
+    evaluate, none = _evaluation(net.logits_fn, loss, net.y), jnp.zeros(ROWS, bool)
+    climb = lambda start: APGD(ball)._climb(evaluate, net.x, start, none, ball.eps)  # noqa: E731
     return jax.jit(climb)(starts(ball, net.x))
 
 
