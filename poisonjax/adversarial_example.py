@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,10 @@ from flax import linen as nn
 
 from poisonjax import distributed
 from poisonjax.attacks import PGD
-from poisonjax.training import TrainState, eval_logits
+from poisonjax.training import TrainState
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Attack, Examples, take, to_unit
+from poisonjax.victims import Network, Victim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +42,11 @@ class Shown(NamedTuple):
 
 
 @distributed.cached
-def attacked(model: nn.Module, attack: Attack) -> Callable:
+def attacked(victim: Victim, attack: Attack) -> Callable:
     """over_rows program (examples, batch, state, key) -> images, under attack, and the probabilities of both."""
 
-    def show(examples: Examples, state: TrainState, key: Array) -> tuple:
-        x, logits_fn = to_unit(examples.image), eval_logits(model, state)
+    def show(examples: Examples, state: Any, key: Array) -> tuple:
+        x, logits_fn = to_unit(examples.image), victim(state)
         x_adv = attack(logits_fn, x, examples.label, row_keys(key, examples.index, 0))
         return x, x_adv, *(jax.nn.softmax(logits_fn(images).astype(jnp.float32)) for images in (x, x_adv))
 
@@ -57,4 +58,4 @@ def collect(
 ) -> Shown:
     """The first images of examples [n]; state and key are those that `distributed.put` gave."""
     few = take(examples, slice(settings.images))
-    return Shown(*attacked(model, attack)(few, len(few.label), state, key), np.asarray(few.label))
+    return Shown(*attacked(Network(model), attack)(few, len(few.label), state, key), np.asarray(few.label))

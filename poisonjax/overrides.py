@@ -27,6 +27,26 @@ def to_json(value: Any) -> Any:
     return [to_json(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def from_json(value: Any, hint: Any) -> Any:
+    """What `to_json` was given, of the annotated type; a setting that is missing has its default.
+
+    ValueError for a type or a setting that there is none of.
+    """
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if isinstance(value, list):
+        (item, *_) = next(typing.get_args(option) for option in options if typing.get_origin(option) is tuple)
+        return tuple(from_json(each, item) for each in value)
+    if not isinstance(value, dict):
+        return value
+    given = {name: setting for name, setting in value.items() if name != "type"}
+    kind = next((option for option in options if getattr(option, "__name__", None) == value.get("type")), None)
+    if kind is None or (unknown := given.keys() - set(fields(kind))):
+        what = f"no {value.get('type')!r}" if kind is None else f"{kind.__name__} has no field {min(unknown)!r}"
+        raise ValueError(f"not of this version of poisonjax: {what}")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: from_json(setting, hints[name]) for name, setting in given.items()})
+
+
 def override(config: Any, assignment: str) -> Any:
     """config with `path.to.field=value` set. ValueError, one line, naming what is allowed.
 

@@ -29,6 +29,7 @@ from poisonjax.training.feed import Streamed
 from poisonjax.training.objectives import Objective
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Examples, take, to_unit
+from poisonjax.victims import Network
 from poisonjax.workdir import load_arrays, remembered, save_arrays, write_atomic
 
 
@@ -176,7 +177,7 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
         counts, audit = judge(job, seed, arm.name, model, state)
         return {
             "activations": look(job, seed, arm, model, state),
-            "attacks": try_attacks(job, seed, arm, model, state),
+            **try_attacks(job, seed, arm, model, state),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
             "counts": {name: [count.hits.tolist(), count.of.tolist()] for name, count in counts.items()},
             "audit": audit,
@@ -204,17 +205,21 @@ def look(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict
     return activations.measure(found, plan.activations, seed)
 
 
-def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict | None:
-    """What each attack of the experiment's suite does to a network, each once; None without a suite."""
+def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict:
+    """attacks: what each attack of the experiment's suite does to a network, each once; None without a suite.
+
+    attacks_audit: signs that the network hides its gradient from them.
+    """
     tried = job.experiment.suite
     if tried is None:
-        return None
+        return {"attacks": None, "attacks_audit": []}
+    victim = Network(model)
     folder, examples = _folder(job, seed, arm.name), take(job.dataset.test, slice(tried.images))
     clean, key = np.asarray(to_unit(jnp.asarray(examples.image))), distributed.put(stream(seed, "evaluation"))
 
     def one(trial: Trial) -> dict:
         say(f"seed {seed} {arm.name} {trial.name}")
-        made = suite.attempt(model, state, examples, trial.attack, key, tried.batch)
+        made = suite.attempt(victim, state, examples, trial.attack, key, tried.batch)
         shown = suite.Pictures(made.adversarial[: tried.shown], made.after[: tried.shown])
         save_arrays(folder / f"{trial.name}.npz", shown)
         return suite.measure(clean, examples.label, made, trial.attack)
@@ -222,7 +227,13 @@ def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) 
     def once(trial: Trial) -> dict:
         return remembered(folder / f"{trial.name}.json", lambda: one(trial), say, distributed.from_primary)
 
-    return {trial.name: once(trial) for trial in tried.trials}
+    made = {trial.name: once(trial) for trial in tried.trials}
+    seen = suite.inspect(victim, state, examples, [trial.attack for trial in tried.trials], tried.batch)
+    found = [each for trial in tried.trials for each in suite.outcomes(trial.name, trial.attack, made[trial.name])]
+    lines = suite.masking(found, seen)
+    for line in lines:
+        say(f"warning: seed {seed} {arm.name} {line}")
+    return {"attacks": made, "attacks_audit": lines}
 
 
 def _activations(job: Run, model: Model, state: TrainState) -> Collected:

@@ -1,16 +1,23 @@
 """Many test-time attacks on one network: how robust it is against each, how far each had to go, and what it costs."""
 
 import dataclasses
+import functools
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
+from poisonjax import distributed
 from poisonjax.adversarial_example import attacked
-from poisonjax.attacks import AnyAttack, AutoAttack
-from poisonjax.training import TrainState
-from poisonjax.types import Array, Examples, take
+from poisonjax.attacks import FAB, L2, PGD, AnyAttack, AutoAttack, CrossEntropy, Linf
+from poisonjax.attacks.balls import Ball
+from poisonjax.types import Array, Attack, Examples, take, to_unit
+from poisonjax.victims import Victim
+
+MARGIN = 0.05  # of the images: how much less an attack must leave than it should, for `masking` to speak of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +60,15 @@ class Tried(NamedTuple):
     left: dict[str, float]
 
 
+class Stage(NamedTuple):
+    """What attacks with stages found up to the end of one, as in `Tried`. seconds: that this one took."""
+
+    adversarial: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    seconds: np.ndarray
+
+
 class Pictures(NamedTuple):
     """adversarial: a few images [n h w c]. after: the classes predicted for them [n]."""
 
@@ -60,29 +76,35 @@ class Pictures(NamedTuple):
     after: np.ndarray
 
 
+Keep = Callable[[str, Callable[[], Stage]], Stage]  # (name of a stage, how to make it) -> it, made or kept from before
+
+
 def attempt(
-    model: nn.Module, state: TrainState, examples: Examples, attack: AnyAttack, key: Array, batch: int
+    victim: Victim,
+    state: Any,
+    examples: Examples,
+    attack: AnyAttack,
+    key: Array,
+    batch: int,
+    keep: Keep = lambda name, make: make(),
 ) -> Tried:
     """The attack on examples [n]; one with stages passes on to each the images that are left.
 
-    state and key are those that `distributed.put` gave.
+    state and key are those that `distributed.put` gave. keep: may give back what a stage made earlier.
     """
+    batch = min(batch, len(examples.label))
     if not isinstance(attack, AutoAttack):
-        return _one(model, state, examples, attack, key, batch)
-    found, spent, left = None, 0.0, {}
-    idle = take(examples, slice(batch))._replace(label=np.full_like(examples.label[:batch], -1))
+        return _one(victim, state, examples, attack, key, batch)
+    found, seconds, left = None, 0.0, {}
     for name, stage in attack.stages:
-        _one(model, state, idle, stage, key, batch)  # compiles; no image is of class -1, so there is nothing to do
-        begin = time.monotonic()
-        found = _stage(model, state, examples, stage, key, batch, found)
-        spent += time.monotonic() - begin
-        left[name] = float(np.mean(found.after == examples.label))
-    return found._replace(rate=len(examples.label) / spent, left=left)
+        found = keep(name, functools.partial(_stage, victim, state, examples, stage, key, batch, found))
+        seconds, left[name] = seconds + float(found.seconds), float(np.mean(found.after == examples.label))
+    return Tried(*found[:3], len(examples.label) / seconds, left)
 
 
-def _one(model, state, examples: Examples, attack, key, batch: int) -> Tried:
+def _one(victim, state, examples: Examples, attack, key, batch: int) -> Tried:
     marks = [(0, time.monotonic())]
-    _, adversarial, before, after = attacked(model, attack)(
+    _, adversarial, before, after = attacked(victim, attack)(
         examples, batch, state, key, advance=lambda rows: marks.append((marks[-1][0] + rows, time.monotonic()))
     )
     (rows, start), (total, end) = marks[1], marks[-1]  # the first call compiles
@@ -90,18 +112,121 @@ def _one(model, state, examples: Examples, attack, key, batch: int) -> Tried:
     return Tried(adversarial, before.argmax(-1), after.argmax(-1), rate, {})
 
 
-def _stage(model, state, examples: Examples, attack, key, batch: int, found: Tried | None) -> Tried:
+def _stage(victim, state, examples: Examples, attack, key, batch: int, found: Stage | None) -> Stage:
     """What was found so far, and what this attack finds for the images that are left."""
+    left = np.arange(len(examples.label)) if found is None else np.flatnonzero(found.after == examples.label)
+    if not len(left):
+        return found._replace(seconds=np.float64(0))
+    idle = take(examples, slice(batch))._replace(label=np.full(batch, -1, examples.label.dtype))
+    _one(victim, state, idle, attack, key, batch)  # compiles; no image is of class -1, so there is nothing to do
+    begin = time.monotonic()
+    rows = np.resize(left, -(-len(left) // batch) * batch)  # full batches: one program for any number of rows
+    new = _one(victim, state, take(examples, rows), attack, key, batch)
     if found is None:
-        return _one(model, state, examples, attack, key, batch)
-    rows = np.flatnonzero(found.after == examples.label)
-    if not len(rows):
-        return found
-    whole = np.resize(rows, -(-len(rows) // batch) * batch)  # full batches: one program for any number of rows
-    new = _one(model, state, take(examples, whole), attack, key, batch)
+        found = Stage(*(field[: len(left)] for field in new[:3]), np.float64(0))
     adversarial, after = found.adversarial.copy(), found.after.copy()
-    adversarial[whole], after[whole] = new.adversarial, new.after
-    return found._replace(adversarial=adversarial, after=after)
+    adversarial[rows], after[rows] = new.adversarial, new.after
+    return Stage(adversarial, found.before, after, np.float64(time.monotonic() - begin))
+
+
+class Seen(NamedTuple):
+    """What a network says of images as they are: logits [n k]. slope: the largest absolute value in the gradient of
+    the cross-entropy with respect to each image, [n]; None if nobody asked."""
+
+    logits: np.ndarray
+    slope: np.ndarray | None
+
+
+@distributed.cached
+def _inspector(victim: Victim, slopes: bool) -> Callable:
+    def see(examples: Examples, state: Any) -> Seen:
+        def loss(x: Array) -> tuple[Array, Array]:
+            logits = logits_fn(x).astype(jnp.float32)
+            return CrossEntropy()(logits, examples.label).sum(), logits
+
+        x, logits_fn = to_unit(examples.image), victim(state)
+        if not slopes:
+            return Seen(loss(x)[1], None)
+        gradient, logits = jax.grad(loss, has_aux=True)(x)
+        return Seen(logits, jnp.max(jnp.abs(gradient), (1, 2, 3)))
+
+    return distributed.over_rows(see)
+
+
+def inspect(victim: Victim, state: Any, examples: Examples, attacks: Iterable[Attack], batch: int) -> Seen:
+    """The network on examples [n], as the attacks will find it; without slopes if none of them takes gradients.
+
+    state is that which `distributed.put` gave.
+    """
+    slopes = any(attack.cost.gradients for attack in attacks)
+    return _inspector(victim, slopes)(examples, min(batch, len(examples.label)), state)
+
+
+class Outcome(NamedTuple):
+    """What an attack, or a stage of one, left: robust, the share of the images still classified as labelled."""
+
+    name: str
+    attack: Attack
+    robust: float
+
+
+def outcomes(name: str, attack: AnyAttack, measured: dict) -> list[Outcome]:
+    """Those of an attack of which `measure` said so; of one with stages, what was left after each."""
+    if isinstance(attack, AutoAttack):
+        return [Outcome(f"{name} {stage}", of, measured["stages"][stage]) for stage, of in attack.stages]
+    hits, of = measured["robust"]
+    return [Outcome(name, attack, hits / of)]
+
+
+def masking(found: Iterable[Outcome], seen: Seen) -> list[str]:
+    """Signs that a network hides its gradient from the attacks instead of being robust, one line each.
+
+    Of those that Athalye et al. 2018, section 3.1, and Carlini et al. 2019 name, these three, each with a margin of
+    more than 5 points of the images, so that chance alone seldom makes one:
+    - the gradient with respect to the image is zero everywhere, or no number, for so many of the images;
+    - an attack that takes no gradients leaves so many fewer images than the best one that climbs a gradient in the
+      same ball;
+    - so does a single step along the gradient.
+    An attack climbs if it is not targeted, takes several gradients and can cross the ball. Among attacks that were not
+    tried on the same images nothing can be compared, so only the first sign shows where one attack was. No sign is
+    no proof that nothing is hidden, and a line is a reason to try `adaptive.bpda` or `adaptive.eot`, no proof either.
+    """
+    lines, found = [], list(found)
+    if seen.slope is not None and (flat := float(np.mean(~(seen.slope > 0)))) > MARGIN:
+        lines.append(f"gradient masking: the gradient of {flat:.1%} of the images is zero or no number")
+    for ball in dict.fromkeys(_ball(each.attack) for each in found):
+        here = [each for each in found if ball is not None and _ball(each.attack) == ball]
+        if climbing := [each for each in here if _climbs(each.attack)]:
+            best = min(climbing, key=lambda each: each.robust)
+            lines += [_beaten(each, best, ball) for each in here if _too_good(each, best)]
+    return lines
+
+
+def _ball(attack: Attack) -> Ball | None:
+    """Where it may go; None for one that may go anywhere."""
+    if isinstance(attack, FAB):
+        return attack.eps and (Linf if attack.norm == "Linf" else L2)(attack.eps)
+    return getattr(attack, "ball", None)
+
+
+def _climbs(attack: Attack) -> bool:
+    """Whether a network that hides nothing should withstand it less than it withstands a single step or chance."""
+    if isinstance(attack, PGD):
+        return attack.steps > 1 and attack.step * attack.steps >= attack.ball.eps and not attack.targeted
+    return attack.cost.gradients > 0
+
+
+def _too_good(each: Outcome, best: Outcome) -> bool:
+    single = isinstance(each.attack, PGD) and each.attack.steps == 1
+    return (single or not each.attack.cost.gradients) and best.robust - each.robust > MARGIN
+
+
+def _beaten(each: Outcome, best: Outcome, ball: Ball) -> str:
+    means = "a single step" if each.attack.cost.gradients else "without gradients"
+    return (
+        f"gradient masking: {each.name}, {means}, leaves {each.robust:.1%} of the images, and {best.name}, which "
+        f"climbs the gradient, {best.robust:.1%} in the same ball, {ball}"
+    )
 
 
 def measure(clean: np.ndarray, labels: np.ndarray, tried: Tried, attack: AnyAttack) -> dict:

@@ -56,8 +56,9 @@ def take(examples: Examples, rows) -> Examples:
 
 
 def to_unit(image: Array) -> Array:
-    """Bytes [... h w c] uint8 -> float32 in [0, 1]."""
-    return image.astype(jnp.float32) / 255
+    """Bytes [... h w c] uint8 -> float32 in [0, 1], where floats are taken to be already."""
+    unit = image.astype(jnp.float32)
+    return unit if jnp.issubdtype(image.dtype, jnp.floating) else unit / 255
 
 
 def to_bytes(image: Array) -> Array:

@@ -69,7 +69,7 @@ def claim(path: str | os.PathLike, config: dict) -> None:
         _refuse_foreign(file)
         write_atomic(file, json.dumps({"format": FORMAT, "config": config}, indent=1) + "\n")
         return
-    differing = _differing(_stored_config(file), config)
+    differing = _differing(stored_config(file), config)
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise WorkdirError(f"{file} is of another run: {'; '.join(differing[:3])}{more}: give another --workdir")
@@ -85,7 +85,8 @@ def _refuse_foreign(file: Path) -> None:
         )
 
 
-def _stored_config(file: Path) -> dict:
+def stored_config(file: Path) -> dict:
+    """What `claim` wrote to this config.json. WorkdirError if it cannot be read or is of a newer format."""
     try:
         document = json.loads(file.read_bytes())
         version, config = document["format"], document["config"]

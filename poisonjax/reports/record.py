@@ -43,7 +43,7 @@ def command(experiment: Experiment, scale: str, seeds: int, changed: list[str]) 
     return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
 
 
-def _arm(results: list[dict]) -> dict:
+def _arm(results: list[dict], seeds: list[int]) -> dict:
     """One arm of all seeds."""
     metrics = {
         name: statistics.summary([Count(*map(np.asarray, result["counts"][name])) for result in results])
@@ -57,6 +57,11 @@ def _arm(results: list[dict]) -> dict:
         "history": [result["history"] for result in results],
         "activations": _activations([result["activations"] for result in results]),
         "attacks": _attacks([result["attacks"] for result in results]),
+        "attacks_audit": [
+            f"seed {seed}: {line}"
+            for seed, result in zip(seeds, results, strict=True)
+            for line in result.get("attacks_audit", [])  # which earlier versions did not write
+        ],
     }
 
 
@@ -105,7 +110,7 @@ def build(
     warnings: list[str],
 ) -> dict:
     """results: of each arm, one a seed. poison: what was poisoned, one a seed. changed: overrides in force."""
-    arms = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}
+    arms = {arm: _arm(of_seeds, seeds) for arm, of_seeds in results.items()}
     gated = verdict.gate(experiment, arms)
     audits = {
         arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]

@@ -138,7 +138,13 @@ def attacks(record: dict) -> list[str]:
         "turned; gradients and queries (forward passes) are those for one image, at most.",
         rows(ATTACKS, [[arm, *_attack(name, of)] for arm, (name, of) in tried]),
         *_stages(tried),
+        *([_bullets(signs, "")] if (signs := _signs(record)) else []),
     ]
+
+
+def _signs(record: dict) -> list[str]:
+    """What makes robust accuracies doubtful."""
+    return [f"{arm}, {line}" for arm, metrics in record["arms"].items() for line in metrics.get("attacks_audit") or []]
 
 
 def _attack(name: str, of: dict) -> list[str]:

@@ -1,7 +1,7 @@
 """Training: a state, an objective, a step, and the loop around them."""
 
 from poisonjax.training.augment import CropFlip
-from poisonjax.training.fit import Fitted, Interrupted, fit
+from poisonjax.training.fit import Fitted, Interrupted, fit, restored
 from poisonjax.training.objectives import Madry, Standard
 from poisonjax.training.optimizers import SGD, Adam, Constant, Cosine, Cyclic
 from poisonjax.training.settings import Training
@@ -25,4 +25,5 @@ __all__ = [
     "fit",
     "initial_state",
     "make_train_step",
+    "restored",
 ]

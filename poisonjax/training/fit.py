@@ -144,11 +144,27 @@ def _images(step: int, settings: Training, rows: int) -> int:
     return epochs * rows + min(within * settings.batch, rows)
 
 
+def _fresh(model, settings: Training, rows: int, image: Array, key: Array) -> tuple[TrainState, Any]:
+    """The carry of a new network for images [h w c], to be trained on so many rows."""
+    return initial_state(model, settings.optimizer(settings.total_steps(rows)), image, key), zero_sums()
+
+
+def restored(model: nn.Module, settings: Training, rows: int, image: Array, store: Store) -> TrainState:
+    """The network that `fit` left, on the host. ValueError if it did not come to the end, or is of other settings.
+
+    rows: of its training data. image: one of them, [h w c].
+    """
+    like = jax.eval_shape(lambda key: _fresh(model, settings, rows, image, key), jax.random.key(0))
+    found, total = store.latest(like), settings.total_steps(rows)
+    if found is None or found[0] < total:
+        raise ValueError(f"training is at step {0 if found is None else found[0]} of {total}; it must come to its end")
+    return found[1][0]
+
+
 def _begin(model, settings: Training, examples: Examples | Streamed, key: Array, store: Store) -> tuple[Any, dict]:
     """What the store has, else a new network: (carry, log)."""
-    tx = settings.optimizer(settings.total_steps(len(examples.index)))
     image = examples.read(np.arange(1)).image[0] if isinstance(examples, Streamed) else examples.image[0]
-    fresh = (initial_state(model, tx, image, key), zero_sums())
+    fresh = _fresh(model, settings, len(examples.index), image, key)
     found = store.latest(jax.device_get(fresh))
     return (fresh, {"history": [], "images": 0, "seconds": 0.0}) if found is None else found[1:]
 

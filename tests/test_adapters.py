@@ -1,0 +1,191 @@
+"""A network seen from another framework is the same network: logits, gradients, and what attacks make of its images."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poisonjax.adapters import from_art, from_foolbox, from_torch, to_torch
+from poisonjax.attacks import FAB, PGD, Linf, Square, TargetedAPGD
+from poisonjax.robustness import evaluate
+from tests.attacks import references
+from tests.attacks.references import robust_accuracy, torch_module, victim
+
+REASON = "the other frameworks are in requirements-dev.txt"
+torch = pytest.importorskip("torch", reason=REASON)
+torch.set_num_threads(1)
+ATTACK = PGD(Linf(0.1), step=0.02, steps=10)
+
+
+def wrapped(name, module):
+    """The module in the framework's own clothes."""
+    if name == "torch":
+        return from_torch(module)
+    if name == "foolbox":
+        return from_foolbox(pytest.importorskip("foolbox", reason=REASON).PyTorchModel(module, (0, 1), "cpu"))
+    return from_art(art(module))
+
+
+def art(module, **settings):
+    estimators = pytest.importorskip("art.estimators.classification", reason=REASON)
+    loss = torch.nn.CrossEntropyLoss()
+    settings = {"clip_values": (0, 1), "device_type": "cpu"} | settings
+    return estimators.PyTorchClassifier(module, loss, (1, 28, 28), 10, **settings)
+
+
+@pytest.fixture(scope="module", params=["torch", "foolbox", "art"])
+def guest(request):
+    """A framework's network as JAX sees it."""
+    return wrapped(request.param, torch_module(victim().params))
+
+
+def slope(logits_fn, x, weights):
+    return jax.jit(lambda x: jax.vjp(logits_fn, x)[1](weights)[0])(x)
+
+
+def weights():
+    return jnp.asarray(np.random.default_rng(0).normal(size=(32, 10)), jnp.float32)
+
+
+def test_a_guest_has_the_logits_and_gradients_of_the_network(guest):
+    net = victim()
+    np.testing.assert_allclose(jax.jit(guest)(net.x), net.logits_fn(net.x), atol=1e-4)
+    expected = slope(net.logits_fn, net.x, weights())
+    np.testing.assert_allclose(slope(guest, net.x, weights()), expected, atol=1e-4)
+    assert np.abs(expected).max() > 0.1
+
+
+def test_our_attack_makes_the_same_images_of_a_guest(guest):
+    net = victim()
+    ours, theirs = (evaluate(fn, net.x, net.y, ATTACK, jax.random.key(0), 32) for fn in (net.logits_fn, guest))
+    np.testing.assert_allclose(theirs.tried.adversarial, ours.tried.adversarial, atol=1e-4)
+    assert theirs.measured["robust"] == ours.measured["robust"] and 0 < ours.measured["robust"][0] < 32
+
+
+def test_a_host_has_the_logits_and_gradients_of_the_network():
+    net, theirs = victim(), torch_module(victim().params)
+    host, x = to_torch(net.logits_fn), references.to_torch(net.x)
+    for rows in (32, 5, 1):  # sizes that are filled up, and that are not
+        found = []
+        for module in (host, theirs):
+            images = x[:rows].clone().requires_grad_()
+            logits = module(images)
+            found.append((logits, *torch.autograd.grad(logits, images, torch.tensor(np.array(weights()[:rows])))))
+        for ours, expected in zip(*found, strict=True):
+            assert ours.shape == expected.shape and ours.dtype == expected.dtype
+            np.testing.assert_allclose(ours.detach(), expected.detach(), atol=1e-4)
+
+
+def test_there_and_back_is_the_network_itself():
+    net = victim()
+    again = from_torch(to_torch(net.logits_fn))
+    np.testing.assert_allclose(again(net.x), net.logits_fn(net.x), atol=1e-6)
+    np.testing.assert_allclose(slope(again, net.x, weights()), slope(net.logits_fn, net.x, weights()), atol=1e-6)
+
+
+def test_foolbox_makes_the_same_images_of_a_host():
+    foolbox, net = pytest.importorskip("foolbox", reason=REASON), victim()
+    attack = foolbox.attacks.LinfPGD(rel_stepsize=0.2, steps=10, random_start=False)
+    labels, made = torch.tensor(np.array(net.y)).long(), []
+    for module in (to_torch(net.logits_fn), torch_module(net.params)):
+        model = foolbox.PyTorchModel(module, (0, 1), "cpu")
+        made.append(references.from_torch(attack(model, references.to_torch(net.x), labels, epsilons=0.1)[1]))
+    np.testing.assert_allclose(made[0], made[1], atol=1e-4)
+    assert 0 < robust_accuracy(net.logits_fn, made[0], net.y) < 1
+
+
+def test_art_makes_the_same_images_of_a_host():
+    net, made = victim(), []
+    evasion = pytest.importorskip("art.attacks.evasion", reason=REASON)
+    for module in (to_torch(net.logits_fn), torch_module(net.params)):
+        attack = evasion.ProjectedGradientDescent(art(module), eps=0.1, eps_step=0.02, max_iter=5, verbose=False)
+        made.append(attack.generate(np.asarray(references.to_torch(net.x)), np.asarray(net.y)))
+    np.testing.assert_allclose(made[0], made[1], atol=1e-4)
+    assert np.abs(made[0] - np.asarray(references.to_torch(net.x))).max() > 0.09
+
+
+def test_the_authors_autoattack_leaves_as_much_of_a_host():
+    official, net = pytest.importorskip("pyautoattack", reason=REASON), victim()
+    of = {"norm": "Linf", "eps": 0.06, "seed": 0, "device": "cpu"}
+    labels, left = torch.tensor(np.array(net.y)).long(), []
+    for module in (to_torch(net.logits_fn), torch_module(net.params)):
+        attack = official.AutoAttack(module, **of)
+        attack.apgd = official.autopgd_base.APGDAttack(module, n_iter=5, **of)
+        targeted = {"n_iter": 5, "n_target_classes": 2}
+        attack.apgd_targeted = official.autopgd_base.APGDAttack_targeted(module, **targeted, **of)
+        attack.fab = official.fab_pt.FABAttack_PT(module, targeted=True, **targeted, **of)
+        attack.square = official.square.SquareAttack(module, n_queries=20, resc_schedule=False, **of)
+        made, _ = attack.run_standard_evaluation(references.to_torch(net.x), labels)
+        left.append(robust_accuracy(net.logits_fn, references.from_torch(made), net.y))
+    assert left[0] == left[1] and 0 < left[0] < 1
+
+
+LOOPS = [TargetedAPGD(Linf(0.06), 3, targets=2), FAB(steps=3, targets=2), Square(Linf(0.2), 30)]
+
+
+@pytest.mark.parametrize("attack", LOOPS)
+def test_loops_and_branches_run_on_a_guest(attack):
+    net = victim()
+    few = slice(8)
+    ours, theirs = (
+        evaluate(fn, net.x[few], net.y[few], attack, jax.random.key(0))
+        for fn in (net.logits_fn, from_torch(torch_module(net.params)))
+    )
+    np.testing.assert_allclose(theirs.tried.adversarial, ours.tried.adversarial, atol=1e-4)
+    assert np.abs(ours.tried.adversarial - net.x[few]).max() > 0.01
+
+
+def test_large_batches_and_many_threads_do_not_wait_for_each_other():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten())
+    module = torch.nn.Sequential(module, torch.nn.Linear(4 * 64 * 64, 5)).eval()
+    torch.set_num_threads(4)
+    try:
+        x = np.random.default_rng(0).random((256, 64, 64, 3), np.float32)
+        guest = from_torch(module)
+        made = jax.jit(lambda x: PGD(Linf(0.1), 0.02, 5)(guest, x, jnp.zeros(256, int), jax.random.key(0)))(x)
+        assert 0.05 < np.abs(made - x).max() < 0.11
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_gradients_stay_out_of_the_parameters():
+    module = torch_module(victim().params)
+    slope(from_torch(module), victim().x, weights())
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_a_classifier_without_gradients_takes_attacks_that_need_none():
+    estimators = pytest.importorskip("art.estimators.classification", reason=REASON)
+    net = victim()
+    black = estimators.BlackBoxClassifier(lambda x: np.asarray(net.logits_fn(x)), (28, 28, 1), 10, clip_values=(0, 1))
+    found = evaluate(from_art(black), net.x, net.y, Square(Linf(0.2), 30), jax.random.key(0), 32)
+    same = evaluate(net.logits_fn, net.x, net.y, Square(Linf(0.2), 30), jax.random.key(0), 32)
+    assert found.measured["robust"] == same.measured["robust"] and found.measured["robust"][0] < 32
+
+
+def test_what_cannot_be_adapted_is_refused():
+    module = torch_module(victim().params)
+    with pytest.raises(ValueError, match=r"module must be in evaluation mode; call module.eval\(\) before"):
+        from_torch(torch_module(victim().params).train())
+    foolbox = pytest.importorskip("foolbox", reason=REASON)
+    with pytest.raises(ValueError, match=r"fmodel must have bounds \(0, 1\), got \(-1, 1\)"):
+        from_foolbox(foolbox.PyTorchModel(module, (-1, 1), "cpu"))
+    with pytest.raises(ValueError, match=r"fmodel must be a foolbox.PyTorchModel, got Sequential"):
+        from_foolbox(module)
+    with pytest.raises(ValueError, match=r"must take images in \[0, 1\], got clip_values \[0.0\] to \[255.0\]"):
+        from_art(art(module, clip_values=(0, 255)))
+    with pytest.raises(ValueError, match=r"classifier must be one of ART's, got Sequential"):
+        from_art(module)
+
+
+@pytest.mark.parametrize(
+    ("adapt", "missing"), [(from_torch, "torch"), (to_torch, "torch"), (from_foolbox, "foolbox"), (from_art, "art")]
+)
+def test_a_missing_framework_is_one_line(adapt, missing, monkeypatch):
+    for name in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=f"{adapt.__name__} needs .*, which cannot be imported: ") as caught:
+        adapt(None)
+    assert "\n" not in str(caught.value)

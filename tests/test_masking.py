@@ -1,0 +1,109 @@
+"""Networks that hide their gradient are found out by the attacks that do not need it, and plain ones are left alone."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from poisonjax import suite
+from poisonjax.attacks import FAB, PGD, AutoAttack, Linf, Square, bpda, eot, fgsm
+from poisonjax.robustness import check, evaluate, look
+from poisonjax.suite import Outcome, Seen, masking
+from poisonjax.victims import Fixed
+from tests.attacks.references import victim
+from tests.attacks.test_adaptive import levels, rippled
+
+KEY = jax.random.key(0)
+
+
+def tried(logits_fn, attacks, net):
+    """Each attack on the network, and what `masking` says of all."""
+    made = {name: evaluate(logits_fn, net.x, net.y, attack, KEY) for name, attack in attacks.items()}
+    found = [each for name, of in attacks.items() for each in suite.outcomes(name, of, made[name].measured)]
+    seen = look(Fixed(logits_fn), (), check(net.x, net.y), attacks["pgd"])
+    left = {name: of.measured["robust"][0] / 32 for name, of in made.items()}
+    return left, masking(found, seen), made
+
+
+def attacks(eps, queries=150):
+    ball = Linf(eps)
+    return {"fgsm": fgsm(ball), "pgd": PGD(ball, eps / 5, 10), "square": Square(ball, queries)}
+
+
+@pytest.mark.parametrize(("adversarial", "eps"), [(False, 0.06), (True, 0.25)])
+def test_plain_networks_hide_nothing(adversarial, eps):
+    net = victim(adversarial)
+    left, lines, _ = tried(net.logits_fn, attacks(eps), net)
+    assert lines == [] and 0 < left["pgd"] < 1
+
+
+def test_a_quantised_network_is_flagged_and_broken():
+    net = victim()
+
+    def defended(x):
+        return net.logits_fn(levels(x))
+
+    left, lines, made = tried(defended, attacks(0.2), net)
+    assert left["pgd"] > 0.9 and left["square"] < 0.5
+    assert lines[0] == "gradient masking: the gradient of 100.0% of the images is zero or no number"
+    assert lines[1].startswith("gradient masking: square, without gradients, leaves ") and len(lines) == 2
+    assert "and pgd, which climbs the gradient, " in lines[1] or "and fgsm" in lines[1]
+    assert made["pgd"].measured["audit"] == lines[:1]
+    through = evaluate(bpda(levels, net.logits_fn), net.x, net.y, attacks(0.2)["pgd"], KEY)
+    after = np.argmax(defended(through.tried.adversarial), -1)
+    assert np.mean(after == net.y) < 0.1
+
+
+def by_content(stochastic):
+    """A random layer as a function: each call draws by what the images are."""
+
+    def logits_fn(x):
+        bits = jax.lax.bitcast_convert_type(x.sum((1, 2, 3)), jnp.uint32)
+        keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(9), row))(bits)
+        return jax.vmap(lambda image, key: stochastic(image[None], key)[0])(x, keys)
+
+    return logits_fn
+
+
+def test_a_random_layer_is_flagged_and_broken():
+    net = victim()
+    stochastic = rippled(net.logits_fn)
+    left, lines, _ = tried(by_content(stochastic), attacks(0.15), net)
+    assert left["pgd"] > left["square"] + 0.05
+    assert len(lines) == 1 and lines[0].startswith("gradient masking: square, without gradients, leaves ")
+    through = evaluate(eot(stochastic, jax.random.key(7), 16), net.x, net.y, attacks(0.15)["pgd"], KEY)
+    assert np.mean(np.argmax(by_content(stochastic)(through.tried.adversarial), -1) == net.y) < 0.4
+
+
+def test_the_rule_by_hand():
+    ball, steep = Linf(0.3), Seen(np.zeros((20, 3)), np.ones(20))
+    pgd, step, square = (attacks(0.3)[name] for name in ("pgd", "fgsm", "square"))
+
+    def said(*found, seen=steep):
+        return masking([Outcome(f"a{i}", *each) for i, each in enumerate(found)], seen)
+
+    assert said((pgd, 0.5), (square, 0.46), (step, 0.46)) == []  # less than 5 points
+    assert said((pgd, 0.5), (square, 0.44), (step, 0.52)) == [
+        "gradient masking: a1, without gradients, leaves 44.0% of the images, and a0, which climbs the gradient, "
+        "50.0% in the same ball, Linf(eps=0.3)"
+    ]
+    assert said((pgd, 0.5), (step, 0.44))[0].startswith("gradient masking: a1, a single step, leaves 44.0%")
+    assert said((pgd, 0.5), (Square(Linf(0.4)), 0.1)) == []  # another ball
+    assert said((FAB(), 0.5), (square, 0.1)) == []  # of no ball
+    assert len(said((FAB(eps=0.3), 0.5), (square, 0.1))) == 1
+    assert said((PGD(ball, 0.01, 5), 0.9), (square, 0.1)) == []  # cannot cross the ball
+    assert said((dataclasses.replace(pgd, targeted=True), 0.9), (square, 0.1)) == []
+    for slopes, lines in (([0.0, *[1] * 19], 0), ([0.0, np.nan, *[1] * 18], 1)):
+        assert len(said(seen=Seen(steep.logits, np.array(slopes)))) == lines
+    assert said(seen=Seen(steep.logits, None)) == []
+
+
+def test_stages_are_outcomes():
+    attack = AutoAttack(Linf(0.3))
+    stages = {"apgd_ce": 0.5, "apgd_t": 0.4, "fab_t": 0.4, "square": 0.3}
+    found = suite.outcomes("auto", attack, {"stages": stages, "robust": [3, 10]})
+    assert [(each.name, each.robust) for each in found] == [(f"auto {name}", left) for name, left in stages.items()]
+    (line,) = masking(found, Seen(np.zeros((10, 3)), np.ones(10)))
+    assert line.startswith("gradient masking: auto square, without gradients, leaves 30.0% of the images, and auto ap")
