@@ -195,7 +195,7 @@ def shown(dataset: Dataset, attack: AnyAttack) -> Examples:
     ball = getattr(attack, "ball", None)
     if ball is not None and ball.eps > (largest := ball.largest(shape)):
         raise ValueError(f"--eps={ball.eps:g}: must be at most {largest:g} for images of shape {shape} in [0, 1]")
-    return take(dataset.train, slice(FLAGS.images or 100))
+    return take(dataset.test, slice(FLAGS.images or 1000))
 
 
 @contextlib.contextmanager

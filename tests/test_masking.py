@@ -56,6 +56,23 @@ def test_a_quantised_network_is_flagged_and_broken():
     assert np.mean(after == net.y) < 0.1
 
 
+def test_the_stages_of_autoattack_add_up_and_tell_on_a_quantised_network():
+    rng = np.random.default_rng(0)
+    weights, x = jnp.asarray(rng.normal(size=(36, 4)), jnp.float32), rng.random((24, 6, 6, 1), np.float32)
+
+    def defended(images):
+        return levels(images).reshape(len(images), -1) @ weights
+
+    y = np.argmax(defended(x), -1)
+    made = evaluate(defended, x, y, AutoAttack(Linf(0.15), steps=2, targets=2, queries=60), KEY, 10)
+    left = made.measured["stages"]
+    assert left["apgd_ce"] > left["fab_t"] - 0.2 and left["square"] < left["fab_t"] - 0.2
+    after = np.argmax(defended(made.tried.adversarial), -1)
+    assert np.mean(after == y) == left["square"] and made.measured["robust"] == [np.sum(after == y), 24]
+    assert np.abs(made.tried.adversarial - x).max() <= 0.15 + 1e-6
+    assert "square, without gradients, leaves" in made.measured["audit"][1] and len(made.measured["audit"]) == 2
+
+
 def by_content(stochastic):
     """A random layer as a function: each call draws by what the images are."""
 
