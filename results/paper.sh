@@ -12,6 +12,15 @@ run() { # experiment, seeds
   cp -r "$out/$1/record.json" "$out/$1/report.md" "$out/$1/figures" "results/paper/$1/"
 }
 
+sweep() { # experiment, axis
+  python launch.py --experiment="$1" --scale=paper --sweep="$2" --workdir="$out/sweeps/$1" ${data}
+  for file in "$out/sweeps/$1/sweep.json" "$out/sweeps/$1"/*/{record.json,report.md,figures}; do
+    to="results/paper/sweeps/$1${file#"$out/sweeps/$1"}"
+    mkdir -p "$(dirname "$to")"
+    cp -r "$file" "$(dirname "$to")/"
+  done
+}
+
 for seeds in 1 2 3; do
   run mnist_clean_label $seeds
   run mnist_badnets $seeds
@@ -36,4 +45,7 @@ for seeds in 1 2; do
   run cifar10_clean_label_mobilenet $seeds
 done
 run cifar10_adversarial_example 1
+run mnist_attacks 1
+sweep mnist_unbalanced_clean_label data.train.minority=100,500,2000,5000
+sweep mnist_unbalanced_badnets data.train.minority=100,500,2000,5000
 python -m poisonjax.reports
