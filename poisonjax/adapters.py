@@ -1,8 +1,9 @@
 """Networks of other frameworks as victims, and JAX networks for the attacks of other frameworks.
 
 What comes from elsewhere runs there, called back from the compiled attack, batch by batch and on the host: plainly
-slower than a JAX network. Gradients are the framework's own; there are no second derivatives. torch, ART and Foolbox
-are imported where they are needed, and no requirement of poisonjax.
+slower than a JAX network. It must not call JAX itself, which on a CPU may then wait for itself for ever. Gradients are
+the framework's own; there are no second derivatives. torch, ART and Foolbox are imported where they are needed, and no
+requirement of poisonjax.
 """
 
 import functools
@@ -138,8 +139,7 @@ def _called_back(forward: Forward, backward: Backward, channels_first: bool) -> 
 
     @functools.cache
     def classes(shape: tuple[int, ...]) -> int:
-        with jax.ensure_compile_time_eval():  # the framework may be JAX itself, and this is asked while JAX traces
-            return logits(np.zeros((1, *shape), np.float32)).shape[-1]
+        return logits(np.zeros((1, *shape), np.float32)).shape[-1]
 
     @jax.custom_vjp
     def logits_fn(x):
