@@ -1,5 +1,6 @@
 """Each attack beside a reference implementation, on the same networks and images: how strong, how fast.
 
+    pip install -r requirements-dev.txt
     python benchmarks/attacks_vs_reference.py
     python benchmarks/attacks_vs_reference.py --images 1000 --pairs pgd autoattack --repeats 3 --json out.json
 
