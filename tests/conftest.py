@@ -22,3 +22,12 @@ def data_dir(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("tfds")
     prepare.prepared("mnist_5k", str(folder))
     return str(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """Compiled programs are dropped after each file: each has memory maps, of which Linux allows a process 65,530."""
+    yield
+    import jax
+
+    jax.clear_caches()
