@@ -15,7 +15,7 @@ from absl import app, flags, logging
 STARTED = time.monotonic()
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", None, "A file of experiments/, without .py; --list names them.")
-flags.DEFINE_string("workdir", None, "Where the run leaves its files. Default: runs/<experiment>/<scale>.")
+flags.DEFINE_string("workdir", None, "Folder, or gs://... of a bucket, of the run. Default: runs/<experiment>/<scale>.")
 flags.DEFINE_enum("scale", "auto", ["auto", "smoke", "small", "paper"], "auto: paper on an accelerator, else small.")
 flags.DEFINE_string("data_dir", None, "Folder of the tfds data sets. Default: tfds's own.")
 flags.DEFINE_integer("seeds", 1, "How many seeds; more on the same workdir adds to those done.", lower_bound=1)
@@ -121,6 +121,7 @@ def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, e
         experiment=experiment,
         dataset=dataset,
         workdir=workdir,
+        home=FLAGS.workdir or default,
         scale=scale,
         changed=tuple(FLAGS.set),
         seeds=FLAGS.seeds,
@@ -133,15 +134,13 @@ def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, e
 
 def own_workdir(stack: contextlib.ExitStack, config: dict, default: str) -> pathlib.Path:
     """The locked workdir; of several processes the primary one has it, and each other a folder soon forgotten."""
-    from poisonjax import distributed
-    from poisonjax.workdir import claim, locked
+    from poisonjax import bucket, distributed
+    from poisonjax.reports.console import say
 
-    def take() -> None:
-        claim(stack.enter_context(locked(FLAGS.workdir or default)), config)
-
-    distributed.from_primary(take)
+    held = bucket.claimed(FLAGS.workdir or default, config, FLAGS.save_every, say)
+    folder = distributed.from_primary(lambda: stack.enter_context(held))
     if distributed.primary():
-        return pathlib.Path(FLAGS.workdir or default)
+        return folder
     return pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
 
@@ -151,7 +150,7 @@ def single(job) -> int:
 
     record = runner.run(job)
     if distributed.primary():
-        print(f"{record['finding']}\n{job.workdir / 'report.md'}")
+        print(f"{record['finding']}\n{job.home}/report.md")
     return 0
 
 
@@ -159,17 +158,17 @@ def launch() -> int:
     """Runs what the flags say; the exit status."""
     from poisonjax.training import Interrupted
 
-    with contextlib.ExitStack() as stack:
-        try:
-            work = prepared(stack)
-        except ValueError as error:
-            return complain(error, 2)
-        try:
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                work = prepared(stack)
+            except ValueError as error:
+                return complain(error, 2)
             return work()
-        except Interrupted as stop:
-            return complain(f"{stop}; the same command goes on from there", 130)
-        except OSError as error:
-            return complain(f"{error}; nothing that was saved is lost, the same command goes on from there", 1)
+    except Interrupted as stop:
+        return complain(f"{stop}; the same command goes on from there", 130)
+    except OSError as error:
+        return complain(f"{error}; nothing that was saved is lost, the same command goes on from there", 1)
 
 
 def complain(error: object, status: int) -> int:

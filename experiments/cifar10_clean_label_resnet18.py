@@ -26,4 +26,4 @@ def experiment(scale: str) -> Experiment:
         proxy=dataclasses.replace(network.train, attack=base.proxy.attack, epochs=15),
         printed=(),
     )
-    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)
+    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=7000)

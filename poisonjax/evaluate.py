@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from absl import flags, logging
 
-from poisonjax import distributed, robustness, runner
+from poisonjax import bucket, distributed, robustness, runner
 from poisonjax.attacks import (
     APGD,
     FAB,
@@ -51,9 +51,7 @@ from poisonjax.types import Examples, take
 from poisonjax.victims import Network
 from poisonjax.workdir import (
     WorkdirError,
-    claim,
     load_arrays,
-    locked,
     remembered,
     save_arrays,
     stored_config,
@@ -86,7 +84,7 @@ MINIMAL: dict[str, dict[str, AnyAttack]] = {  # by norm, the first of which is t
 }
 
 FLAGS = flags.FlagValues()  # its own, since launch.py has some of the same names
-flags.DEFINE_string("victim", None, "The workdir of a run of launch.py.", flag_values=FLAGS)
+flags.DEFINE_string("victim", None, "The workdir of a run of launch.py, or gs://... of it.", flag_values=FLAGS)
 flags.DEFINE_string("arm", None, "Which of its networks.", flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Of which seed.", lower_bound=0, flag_values=FLAGS)
 flags.DEFINE_enum("attack", None, [*BOUNDED, *MINIMAL], "Which attack.", flag_values=FLAGS)
@@ -154,12 +152,16 @@ def _given(flag: str):
 
 def trained() -> Trained:
     """The network that the flags name, and its data. ValueError naming the flag and what is allowed."""
-    folder = pathlib.Path(_given("victim"))
+    with _of("victim"), bucket.local(_given("victim")) as folder:
+        return _trained(folder)
+
+
+def _trained(folder: pathlib.Path) -> Trained:
     run = _config(folder)
     try:
         plan = from_json({name: value for name, value in run.items() if name != "scale"}, Experiment)
     except ValueError as error:
-        raise ValueError(f"--victim={folder}: its config.json is {error}") from None
+        raise ValueError(f"--victim={FLAGS.victim}: its config.json is {error}") from None
     arm, dataset = _arm(plan), runner.load(plan, FLAGS.data_dir)
     seeds = sorted(int(path.name[4:]) for path in folder.glob("seed[0-9]*"))
     if FLAGS.seed not in seeds:
@@ -175,9 +177,8 @@ def trained() -> Trained:
 
 def _config(folder: pathlib.Path) -> dict:
     if not (folder / "config.json").is_file():
-        raise ValueError(f"--victim={folder}: has no config.json, so it is no workdir of a run")
-    with _of("victim"):
-        return stored_config(folder / "config.json")
+        raise ValueError(f"--victim={FLAGS.victim}: has no config.json, so it is no workdir of a run")
+    return stored_config(folder / "config.json")
 
 
 def _arm(plan: Experiment) -> Arm:
@@ -207,14 +208,14 @@ def _of(flag: str) -> Iterator[None]:
         raise ValueError(str(error).replace("--workdir", f"--{flag}")) from None
 
 
-def home(attack: AnyAttack) -> pathlib.Path:
+def home() -> str:
     """Where the result goes."""
     if FLAGS.out is not None:
-        return pathlib.Path(FLAGS.out)
+        return FLAGS.out
     norm = FLAGS.norm or next(iter(MINIMAL.get(FLAGS.attack, BALLS)))
     words = [FLAGS.arm, f"seed{FLAGS.seed}", FLAGS.attack, norm]
     words += [] if FLAGS.eps is None else [f"{FLAGS.eps:g}"]
-    return pathlib.Path(FLAGS.victim) / "evaluations" / "_".join(words)
+    return f"{FLAGS.victim.rstrip('/')}/evaluations/{'_'.join(words)}"
 
 
 def _kept(folder: pathlib.Path, name: str, make: Callable[[], Stage]) -> Stage:
@@ -241,10 +242,11 @@ def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
     network, state = Network(victim.experiment.model_of(victim.arm)), distributed.put(victim.state)
     seen = robustness.look(network, state, examples, attack, FLAGS.batch)
     about = {"arm": victim.arm.name, "seed": FLAGS.seed, "attack": to_json(attack), "images": len(examples.label)}
-    out, key = home(attack), runner.stream(FLAGS.seed, "evaluation")
-    with _of("out"), locked(out):
-        claim(out, about | {"dataset": victim.dataset.sha256, "run": victim.run})
-
+    key, identity = (
+        runner.stream(FLAGS.seed, "evaluation"),
+        about | {"dataset": victim.dataset.sha256, "run": victim.run},
+    )
+    with _of("out"), bucket.claimed(home(), identity, warn=say) as out:
         keep = functools.partial(_kept, out)
 
         def measured() -> dict:
@@ -323,7 +325,7 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return _complain("stopped; stages that are done are kept, and the same command goes on from there", 130)
     warnings = [f"warning: {line}" for line in record["audit"]]
-    print("\n".join([table(record), *warnings, str(home(attack) / "report.md")]))
+    print("\n".join([table(record), *warnings, f"{home()}/report.md"]))
     return 0
 
 

@@ -37,9 +37,9 @@ from poisonjax.workdir import load_arrays, remembered, save_arrays, write_atomic
 class Run:
     """One run of an experiment: what, on which data, where, and who may stop it.
 
-    changed: the overrides in force. save_every: seconds between checkpoints. reader: row numbers [b] of the training
-    split -> Examples [b], for data that are to stay on the host; None puts them all on the devices. advanced: is
-    called whenever training has.
+    changed: the overrides in force. home: what its user calls the workdir. save_every: seconds between checkpoints.
+    reader: row numbers [b] of the training split -> Examples [b], for data that are to stay on the host; None puts
+    them all on the devices. advanced: is called whenever training has.
     """
 
     experiment: Experiment
@@ -47,6 +47,7 @@ class Run:
     workdir: pathlib.Path
     scale: str
     changed: tuple[str, ...] = ()
+    home: str = ""
     seeds: int = 1
     save_every: float = 30.0
     stop_requested: Callable[[], bool] = lambda: False

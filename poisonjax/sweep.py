@@ -211,7 +211,7 @@ def _visit(job: Run, name: str, done: bool) -> Outcome:
 
 def _conclude(job: Run, outcomes: list[Outcome]) -> int:
     failed = sum(outcome.status == "failed" for outcome in outcomes)
-    print(f"{len(outcomes) - failed} of {len(outcomes)} points done, {failed} failed\n{job.workdir / 'sweep.json'}")
+    print(f"{len(outcomes) - failed} of {len(outcomes)} points done, {failed} failed\n{job.home}/sweep.json")
     return 1 if failed else 0
 
 

@@ -19,17 +19,17 @@ import time
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def command(workdir: pathlib.Path, *flags: str) -> list[str]:
+def command(workdir: pathlib.Path | str, *flags: str) -> list[str]:
     """The run, saving after every compiled call."""
     return [sys.executable, str(ROOT / "launch.py"), f"--workdir={workdir}", "--save_every=0", *flags]
 
 
-def started(workdir: pathlib.Path, *flags: str) -> subprocess.Popen:
+def started(workdir: pathlib.Path | str, *flags: str) -> subprocess.Popen:
     """The run in the background; what it says is kept."""
     return subprocess.Popen(command(workdir, *flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finished(workdir: pathlib.Path, *flags: str) -> str:
+def finished(workdir: pathlib.Path | str, *flags: str) -> str:
     """What the run said, once it ended well."""
     ended = subprocess.run(command(workdir, *flags), capture_output=True, text=True)
     if ended.returncode:

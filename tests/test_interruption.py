@@ -87,6 +87,18 @@ def test_stopped_on_request_then_damaged_then_finished(calm, flags, tmp_path):
     assert results(tmp_path) == calm
 
 
+def test_killed_on_one_machine_it_goes_on_on_another_from_a_bucket(calm, flags, tmp_path, monkeypatch):
+    """A folder that is spoken to as a store; nothing else of the first run is used."""
+    monkeypatch.setenv("FSSPEC_FILE_AUTO_MKDIR", "true")
+    there = tmp_path / "bucket"
+    process = started(f"file://{there}", *flags)
+    saved(there, "pgd_at")
+    process.kill()
+    process.communicate()
+    assert f"file://{there}/report.md" in finished(f"file://{there}", *flags)
+    assert results(there) == calm
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 2 MB."""

@@ -71,6 +71,18 @@ def test_parameters_and_gradients_are_those_of_flax_layers(model, monkeypatch):
 
 
 @named(SMALL)
+def test_bfloat16_is_for_all_but_the_last_layer(model):
+    half, (variables, x) = dataclasses.replace(model, dtype="bfloat16"), ready(model)
+    shapes = jax.eval_shape(half.init, jax.random.key(0), x)
+    chex.assert_trees_all_equal_shapes_and_dtypes(shapes, variables)
+    made, exact = (jax.jit(each.apply)(variables, x) for each in (half, model))
+    for ours, theirs in zip(made, exact, strict=True):
+        assert ours.dtype == jnp.float32
+        assert 0 < jnp.linalg.norm(ours - theirs) < 0.05 * jnp.linalg.norm(theirs)
+    np.testing.assert_allclose(last_layer(variables, made[1]), made[0], atol=1e-5)
+
+
+@named(SMALL)
 def test_evaluation_is_deterministic_and_ignores_keys(model):
     variables, x = ready(model)
     evaluate = jax.jit(lambda x, keys=None: model.apply(variables, x, keys=keys))
