@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import importlib
-import os
 import pathlib
 import sys
 import tempfile
@@ -65,15 +64,6 @@ def chosen_scale(flag: str) -> str:
     return "small" if jax.default_backend() == "cpu" else "paper"
 
 
-def keep_programs(flag: str | None) -> None:
-    """Compiled programs are kept for the next start, where the flag, or else jax's own setting, says."""
-    import jax
-
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "poisonjax"
-    folder = flag or jax.config.jax_compilation_cache_dir or str(default)
-    jax.config.update("jax_compilation_cache_dir", None if folder == "none" else folder)
-
-
 def announce(paper, scale: str) -> None:
     """Says the scale and how long the paper's would take here."""
     import jax
@@ -89,6 +79,7 @@ def announce(paper, scale: str) -> None:
 def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
     """What the flags ask for, in a workdir locked as long as the stack lives. ValueError on bad input."""
     from poisonjax import distributed, runner, sweep
+    from poisonjax.compilation import keep_programs
 
     keep_programs(FLAGS.compilation_cache)
     if FLAGS.distributed:

@@ -25,8 +25,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.flops import forward_flops, training_flops
 from benchmarks.throughput import Ours, Work, mnist
-from benchmarks.tpu_cost import forward_flops, training_flops
 from poisonjax.models import MadryCNN, WongCNN
 
 TOLERANCE = 0.1

@@ -1,5 +1,7 @@
 """Images/s of whole PGD adversarial training steps on this machine: ours and, with --peers, other people's.
 
+The peer "matmul" is the machine itself: images/s if all that a step calculates were one large matrix product.
+
     python benchmarks/throughput.py --peers
     python benchmarks/throughput.py --works madry wong --peers pytorch --repeats 7 --seconds 5 --json out.json
     python benchmarks/throughput.py --peers --devices 1 2 --python PYTHON OTHER_PYTHON
@@ -39,7 +41,11 @@ from poisonjax.training.fit import program
 from poisonjax.training.step import zero_sums
 from poisonjax.types import Examples
 
-PEERS = {"pytorch": ("torch",), "art": ("torch", "art")}  # modules of benchmarks/peers, and what they import
+PEERS = {
+    "pytorch": ("torch",),
+    "art": ("torch", "art"),
+    "matmul": (),
+}  # modules of benchmarks/peers, and what they import
 SELECTION_SECONDS = 1.0  # of each of three tries of a variant
 
 
@@ -174,7 +180,7 @@ def serve(who: str, name: str, platform: str) -> None:
     out, sys.stdout = sys.stdout, sys.stderr
     ways = list(variants(who, works(platform)[name], platform))
     turns, tried = (Turns(ways[0][1]()), {}) if len(ways) == 1 else fastest(iter(ways))
-    print(json.dumps(turns.contestant.about | {"batch": turns.contestant.batch, "tried": tried}), file=out, flush=True)
+    print(json.dumps({"batch": turns.contestant.batch, "tried": tried} | turns.contestant.about), file=out, flush=True)
     for line in sys.stdin:
         print(turns.take(float(line)), file=out, flush=True)
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.flops import forward_flops, training_flops
 from benchmarks.throughput import works
 from poisonjax.models import ResNet18
 from poisonjax.models.network import Network
@@ -68,18 +69,6 @@ class Cost:
 
     def hours(self, job: Job) -> float:
         return job.steps * (self.computing + self.sending) / 3600
-
-
-def training_flops(forward: float, attack_steps: int) -> float:
-    """Of one image: a step of the attack goes forward and back to the image (2), an update to the weights too (3)."""
-    return forward * (2 * attack_steps + 3)
-
-
-def forward_flops(model: Network, shape: tuple[int, ...]) -> float:
-    """Of one image [h w c], as XLA counts them: a multiplication and an addition are two."""
-    image = jnp.zeros((1, *shape))
-    variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    return jax.jit(model.apply).lower(variables, image).cost_analysis()["flops"]
 
 
 def parameters(model: Network, shape: tuple[int, ...]) -> int:

@@ -46,6 +46,7 @@ class Mirror:
     def fetch(self) -> None:
         """Copies here all that is there. WorkdirError if it cannot be read, or is not of a run."""
         with _readable(self._url):
+            self._store.invalidate_cache()
             names = self._listed()
             if names and "config.json" not in names:
                 raise WorkdirError(
@@ -79,9 +80,7 @@ class Mirror:
         except BucketError:
             raise
         except Exception as error:  # each kind of store raises its own
-            raise BucketError(
-                f"{self._url} cannot be written ({_reason(error)}); what it lacks is in {self.folder}"
-            ) from error
+            raise BucketError(f"{self._url} cannot be written ({_reason(error)})") from error
 
     def _own(self) -> None:
         owner = self._path(_OWNER)
@@ -164,7 +163,7 @@ def claimed(
             claim(folder, config)
             yield folder
         return
-    folder = Path(tempfile.mkdtemp(prefix="poisonjax-"))  # stays if the last copy fails
+    folder = Path(tempfile.mkdtemp(prefix="poisonjax-"))
     try:
         mirror = Mirror(os.fspath(path), folder)
         mirror.fetch()
@@ -179,7 +178,7 @@ def claimed(
 
 @contextlib.contextmanager
 def _followed(mirror: Mirror, every: float, warn: Callable[[str], None]) -> Iterator[None]:
-    """Copies now and then, and at the end, after which the folder is no longer needed."""
+    """Copies now and then, and at the end; then removes the folder, unless the last copy failed."""
     ended = threading.Event()
     thread = threading.Thread(target=_follow, args=(mirror, max(every, 1.0), warn, ended), daemon=True)
     thread.start()
@@ -188,8 +187,15 @@ def _followed(mirror: Mirror, every: float, warn: Callable[[str], None]) -> Iter
     finally:
         ended.set()
         thread.join()
+        _conclude(mirror)
+
+
+def _conclude(mirror: Mirror) -> None:
+    try:
         mirror.push()
-        shutil.rmtree(mirror.folder)
+    except BucketError as error:
+        raise BucketError(f"{error}; what it lacks is in {mirror.folder}") from error
+    shutil.rmtree(mirror.folder)
 
 
 def _follow(mirror: Mirror, every: float, warn: Callable[[str], None], ended: threading.Event) -> None:

@@ -37,11 +37,12 @@ from poisonjax.attacks import (
 )
 from poisonjax.attacks.balls import Ball
 from poisonjax.checkpoint import Checkpoints
+from poisonjax.compilation import keep_programs
 from poisonjax.data import Dataset
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.overrides import from_json, override, to_json
 from poisonjax.reports import statistics
-from poisonjax.reports.console import say
+from poisonjax.reports.console import Bar, say
 from poisonjax.reports.record import environment
 from poisonjax.reports.table import percent, rows
 from poisonjax.robustness import evaluate
@@ -95,6 +96,9 @@ flags.DEFINE_integer("batch", 100, "How many at a time.", lower_bound=1, flag_va
 flags.DEFINE_multi_string("set", [], "attack.field=value; repeatable.", flag_values=FLAGS)
 flags.DEFINE_string("data_dir", None, "Folder of the tfds data sets. Default: tfds's own.", flag_values=FLAGS)
 flags.DEFINE_string("out", None, "Where the result goes. Default: below the victim.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "compilation_cache", None, "Folder of compiled programs, or none. Default: ~/.cache/poisonjax.", flag_values=FLAGS
+)
 flags.DEFINE_bool("help", False, "Say this and stop.", flag_values=FLAGS)
 
 
@@ -237,6 +241,13 @@ def _recalled(path: pathlib.Path) -> Stage | None:
         return None
 
 
+@contextlib.contextmanager
+def _bar(stage: str, images: int) -> Iterator[Callable[[int], None]]:
+    with Bar(stage or FLAGS.attack) as bar:
+        bar.begin(images, 0)
+        yield bar.advance
+
+
 def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
     """Attacks the images, or goes on where it was stopped; writes evaluation.json and report.md; the record."""
     network, state = Network(victim.experiment.model_of(victim.arm)), distributed.put(victim.state)
@@ -250,7 +261,7 @@ def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
         keep = functools.partial(_kept, out)
 
         def measured() -> dict:
-            judged = robustness.judge(network, state, examples, attack, key, FLAGS.batch, seen, keep)
+            judged = robustness.judge(network, state, examples, attack, key, FLAGS.batch, seen, keep, _bar)
             return judged.measured
 
         found = remembered(out / "result.json", measured, warn=say)
@@ -316,6 +327,7 @@ def main(argv: list[str]) -> int:
             return 0
         if rest:
             raise ValueError(f"{rest[0]!r} is no flag; flags start with --")
+        keep_programs(FLAGS.compilation_cache)
         attack, victim = chosen(), trained()
         record = run(victim, attack, shown(victim.dataset, attack))
     except (flags.Error, ValueError) as error:

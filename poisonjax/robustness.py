@@ -9,7 +9,7 @@ import numpy as np
 
 from poisonjax import distributed, suite
 from poisonjax.attacks import AnyAttack
-from poisonjax.suite import Keep, Seen, Tried
+from poisonjax.suite import Follow, Keep, Seen, Tried, alone
 from poisonjax.types import Array, Examples, LogitsFn, to_unit
 from poisonjax.victims import Fixed, Victim
 
@@ -101,9 +101,10 @@ def judge(
     batch: int,
     seen: Seen,
     keep: Keep = lambda name, make: make(),
+    follow: Follow = alone,
 ) -> Robustness:
     """The attack on examples [n], of which `look` gave what is seen; state is that which `distributed.put` gave."""
-    tried = suite.attempt(victim, state, examples, attack, distributed.put(key), batch, keep)
+    tried = suite.attempt(victim, state, examples, attack, distributed.put(key), batch, keep, follow)
     measured = suite.measure(np.asarray(to_unit(jnp.asarray(examples.image))), examples.label, tried, attack)
     clean = [int(np.sum(tried.before == examples.label)), len(examples.label)]
     audit = suite.masking(suite.outcomes("the attack", attack, measured), seen)

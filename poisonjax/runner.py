@@ -219,8 +219,10 @@ def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) 
     clean, key = np.asarray(to_unit(jnp.asarray(examples.image))), distributed.put(stream(seed, "evaluation"))
 
     def one(trial: Trial) -> dict:
-        say(f"seed {seed} {arm.name} {trial.name}")
-        made = suite.attempt(victim, state, examples, trial.attack, key, tried.batch)
+        name = f"seed {seed} {arm.name} {trial.name}"
+        say(name)
+        follow = lambda stage, images: _progress(job, f"{name} {stage}".rstrip(), images)  # noqa: E731
+        made = suite.attempt(victim, state, examples, trial.attack, key, tried.batch, follow=follow)
         shown = suite.Pictures(made.adversarial[: tried.shown], made.after[: tried.shown])
         save_arrays(folder / f"{trial.name}.npz", shown)
         return suite.measure(clean, examples.label, made, trial.attack)

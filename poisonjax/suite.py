@@ -1,9 +1,11 @@
 """Many test-time attacks on one network: how robust it is against each, how far each had to go, and what it costs."""
 
+import contextlib
 import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
@@ -77,6 +79,13 @@ class Pictures(NamedTuple):
 
 
 Keep = Callable[[str, Callable[[], Stage]], Stage]  # (name of a stage, how to make it) -> it, made or kept from before
+Advance = Callable[[int], None]  # is told of images done
+Follow = Callable[[str, int], AbstractContextManager[Advance]]  # (name of a stage or "", images) -> who looks on
+
+
+def alone(name: str, images: int) -> AbstractContextManager[Advance]:
+    """Nobody looks on."""
+    return contextlib.nullcontext(lambda rows: None)
 
 
 def attempt(
@@ -87,6 +96,7 @@ def attempt(
     key: Array,
     batch: int,
     keep: Keep = lambda name, make: make(),
+    follow: Follow = alone,
 ) -> Tried:
     """The attack on examples [n]; one with stages passes on to each the images that are left.
 
@@ -94,25 +104,30 @@ def attempt(
     """
     batch = min(batch, len(examples.label))
     if not isinstance(attack, AutoAttack):
-        return _one(victim, state, examples, attack, key, batch)
+        with follow("", len(examples.label)) as advance:
+            return _one(victim, state, examples, attack, key, batch, advance)
     found, seconds, left = None, 0.0, {}
     for name, stage in attack.stages:
-        found = keep(name, functools.partial(_stage, victim, state, examples, stage, key, batch, found))
+        watched = functools.partial(follow, name)
+        found = keep(name, functools.partial(_stage, victim, state, examples, stage, key, batch, found, watched))
         seconds, left[name] = seconds + float(found.seconds), float(np.mean(found.after == examples.label))
     return Tried(*found[:3], len(examples.label) / seconds, left)
 
 
-def _one(victim, state, examples: Examples, attack, key, batch: int) -> Tried:
+def _one(victim, state, examples: Examples, attack, key, batch: int, advance: Advance = lambda rows: None) -> Tried:
     marks = [(0, time.monotonic())]
-    _, adversarial, before, after = attacked(victim, attack)(
-        examples, batch, state, key, advance=lambda rows: marks.append((marks[-1][0] + rows, time.monotonic()))
-    )
+
+    def done(rows: int) -> None:
+        marks.append((marks[-1][0] + rows, time.monotonic()))
+        advance(rows)
+
+    _, adversarial, before, after = attacked(victim, attack)(examples, batch, state, key, advance=done)
     (rows, start), (total, end) = marks[1], marks[-1]  # the first call compiles
     rate = (total - rows) / (end - start) if total > rows else float("nan")
     return Tried(adversarial, before.argmax(-1), after.argmax(-1), rate, {})
 
 
-def _stage(victim, state, examples: Examples, attack, key, batch: int, found: Stage | None) -> Stage:
+def _stage(victim, state, examples: Examples, attack, key, batch: int, found: Stage | None, follow) -> Stage:
     """What was found so far, and what this attack finds for the images that are left."""
     left = np.arange(len(examples.label)) if found is None else np.flatnonzero(found.after == examples.label)
     if not len(left):
@@ -121,7 +136,8 @@ def _stage(victim, state, examples: Examples, attack, key, batch: int, found: St
     _one(victim, state, idle, attack, key, batch)  # compiles; no image is of class -1, so there is nothing to do
     begin = time.monotonic()
     rows = np.resize(left, -(-len(left) // batch) * batch)  # full batches: one program for any number of rows
-    new = _one(victim, state, take(examples, rows), attack, key, batch)
+    with follow(len(rows)) as advance:
+        new = _one(victim, state, take(examples, rows), attack, key, batch, advance)
     if found is None:
         found = Stage(*(field[: len(left)] for field in new[:3]), np.float64(0))
     adversarial, after = found.adversarial.copy(), found.after.copy()

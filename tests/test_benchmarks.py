@@ -1,5 +1,6 @@
 """The benchmarks run, count and fit as they say. Nothing here is timed."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import growth, throughput, tpu_cost
+from benchmarks import flops, growth, throughput, tpu_cost
 from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +32,8 @@ def test_throughput_prints_a_table_and_writes_the_numbers_of_every_round(tmp_pat
     assert throughput.table("tiny", work, entry["rows"]) in ended.stdout
     one = entry["rows"][0]
     (speed,) = tpu_cost.measured(write(tmp_path / "one.json", written, [one])).values()
-    flops = tpu_cost.forward_flops(work.model, work.shape) * 7
-    assert speed == pytest.approx(np.median(one["rates"]) * flops)
+    each = flops.forward_flops(work.model, work.shape) * 7
+    assert speed == pytest.approx(np.median(one["rates"]) * each)
 
 
 def write(path, written, rows):
@@ -158,6 +159,19 @@ def test_the_toolbox_trains_the_same_network(torch):
     assert (attack.eps, attack.eps_step, attack.max_iter, attack.num_random_init) == (0.3, 0.01, 2, 1)
 
 
+def test_a_matrix_product_counts_as_the_images_that_are_as_much_to_calculate(torch):
+    from benchmarks.peers import matmul
+
+    work = throughput.works("cpu")["tiny"]
+    image = flops.training_flops(flops.forward_flops(work.model, work.shape), 2)
+    ways = dict(matmul.variants(work, "cpu"))
+    assert ways.keys() == {f"{who} {size}" for who in ("jax", "torch") for size in (1024, 2048, 4096)}
+    for make in (matmul.with_jax, functools.partial(matmul.with_torch, "cpu")):
+        product = matmul.Product(work, 64, make)
+        product.run(2)
+        assert product.batch * image == pytest.approx(matmul.COUNT * 2 * 64**3)
+
+
 def test_a_straight_line_is_found_and_a_bend_is_measured():
     assert growth.affine([1, 2, 4, 8], [5, 7, 11, 19]) == pytest.approx((2, 3, 0), abs=1e-9)
     slope, offset, worst = growth.affine([1, 2, 3], [1, 4, 9])
@@ -175,9 +189,9 @@ def test_growth_says_what_is_linear_and_what_is_flat():
 
 def test_flops_and_parameters_are_those_of_the_published_networks():
     shape, mnist = (32, 32, 3), 28 * 28 * 25 * 32 + 14 * 14 * 25 * 32 * 64 + 3136 * 1024 + 1024 * 10
-    assert tpu_cost.forward_flops(MadryCNN(), (28, 28, 1)) == pytest.approx(2 * mnist, rel=0.2)  # no edges; with relu
+    assert flops.forward_flops(MadryCNN(), (28, 28, 1)) == pytest.approx(2 * mnist, rel=0.2)  # no edges; with relu
     assert tpu_cost.parameters(ResNet18(), shape) == 11_173_962
-    assert tpu_cost.training_flops(10.0, 40) == 830.0
+    assert flops.training_flops(10.0, 40) == 830.0
 
 
 def test_the_cost_of_a_step_is_computing_and_a_ring():

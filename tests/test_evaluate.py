@@ -1,9 +1,11 @@
 """One network under one attack: what is accepted and refused, what is measured, and what is kept."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
 
+import fsspec
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,11 +14,12 @@ import pytest
 import launch
 import poisonjax.evaluate as command
 from experiments import mnist_badnets
-from poisonjax import robustness, runner
-from poisonjax.attacks import PGD, Linf
+from poisonjax import robustness, runner, suite
+from poisonjax.attacks import PGD, AutoAttack, Linf
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.overrides import from_json, override, to_json
 from poisonjax.robustness import evaluate
+from poisonjax.victims import Fixed
 from poisonjax.workdir import claim
 from tests.attacks.references import victim
 
@@ -119,6 +122,23 @@ def test_logits_that_only_look_like_probabilities_pass():
     evaluate(shifted, X, Y, PGD(Linf(0.1), 0.1, 1), KEY)
 
 
+def test_who_looks_on_is_told_of_every_image_of_every_stage():
+    logits_fn, x, y = plain((6, 5, 1), classes=4)
+    told = {}
+
+    @contextlib.contextmanager
+    def follow(stage, images):
+        done = []
+        yield done.append
+        told[stage] = images, sum(done)
+
+    attacks = PGD(Linf(0.001), 0.001, 2), AutoAttack(Linf(0.001), steps=2, targets=2, queries=5)
+    for attack in attacks:
+        suite.attempt(Fixed(logits_fn), (), robustness.check(x, y), attack, KEY, 2, follow=follow)
+    assert told.pop("") == (5, 5)
+    assert told == dict.fromkeys(["apgd_ce", "apgd_t", "fab_t", "square"], (6, 6))  # full batches of those left
+
+
 # The command.
 
 
@@ -162,6 +182,20 @@ def test_the_network_of_the_run_is_judged_on_its_test_images(run, asked, capsys)
     assert f"({made['robust'][0]}/100) |" in printed and printed.strip().endswith("report.md")
     report = (out / "report.md").read_text()
     assert "| robust accuracy |" in report and made["command"] in report
+
+
+def test_a_victim_in_a_bucket_is_judged_as_in_a_folder_and_its_run_is_left_alone(run, asked, capsys):
+    store, url = fsspec.filesystem("memory"), "memory://b/victim"
+    store.put(f"{run}/", url, recursive=True)
+    before = {path for path in store.find(url) if "/evaluations/" not in path}
+    words = [word.replace(str(run), url) for word in asked] + ["--attack=fgsm", "--eps=.05"]
+    assert evaluated(*words) == 0
+    assert capsys.readouterr().out.endswith(f"\n{url}/evaluations/standard_seed0_fgsm_Linf_0.05/report.md\n")
+    in_bucket = json.loads(store.cat(f"{url}/evaluations/standard_seed0_fgsm_Linf_0.05/evaluation.json"))
+    assert evaluated(*asked, "--attack=fgsm", "--eps=.05") == 0
+    in_folder = json.loads((run / "evaluations/standard_seed0_fgsm_Linf_0.05/evaluation.json").read_text())
+    assert in_bucket["robust"] == in_folder["robust"]
+    assert {path for path in store.find(url) if "/evaluations/" not in path} == before
 
 
 def test_a_stopped_autoattack_goes_on_after_the_last_stage_that_is_done(asked, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 
 import launch
 from poisonjax import data
+from poisonjax.compilation import keep_programs
 from poisonjax.data import Dataset
 from poisonjax.experiment import METRICS
 from poisonjax.overrides import override
@@ -89,7 +90,7 @@ def test_compiled_programs_are_kept_where_the_flag_or_jax_says(flag, own, expect
     monkeypatch.setenv("XDG_CACHE_HOME", "CACHE")
     try:
         jax.config.update("jax_compilation_cache_dir", own)
-        launch.keep_programs(flag)
+        keep_programs(flag)
         assert jax.config.jax_compilation_cache_dir == expected
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
