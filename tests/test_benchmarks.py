@@ -8,10 +8,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from benchmarks import flops, growth, throughput, tpu_cost
 from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
+from poisonjax.training import initial_state
+from poisonjax.types import Examples
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,6 +148,21 @@ def test_pytorch_takes_the_steps_of_the_attack_and_trains(torch):
     before = [parameter.clone() for parameter in one.net.parameters()]
     one.run(17)
     assert not any(torch.equal(old, new) for old, new in zip(before, one.net.parameters(), strict=True))
+
+
+def test_the_authors_of_autoattack_get_the_same_resnet(torch):
+    from benchmarks import autoattack_vs_authors as versus
+
+    rng, model = np.random.default_rng(0), ResNet18(filters=2)
+    image = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    state = initial_state(model, optax.sgd(0.1), image[0], jax.random.key(0))
+    other = lambda leaf: leaf + rng.uniform(-0.2, 0.2, leaf.shape).astype(np.float32)  # noqa: E731
+    state = state._replace(params=jax.tree.map(other, state.params), batch_stats=jax.tree.map(other, state.batch_stats))
+    net, examples = versus.twin(model, state), Examples(image, np.zeros(4, np.int32), np.arange(4))
+    versus.agree(net, model, state, examples)
+    net[1].weight.data *= 1.2
+    with pytest.raises(AssertionError):
+        versus.agree(net, model, state, examples)
 
 
 def test_the_toolbox_trains_the_same_network(torch):

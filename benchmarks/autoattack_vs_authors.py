@@ -1,0 +1,152 @@
+"""AutoAttack beside its authors' code, on a ResNet-18 that a run of launch.py left and on its own test images.
+
+    pip install -r requirements-dev.txt
+    python launch.py --experiment=cifar10_badnets_resnet18
+    python benchmarks/autoattack_vs_authors.py --victim=runs/cifar10_badnets_resnet18/small --arm=pgd_at_madry
+
+Same weights in JAX and PyTorch, both float32 (TF32 on a GPU), same images, the published budgets. Ours is
+`poisonjax.robustness`, as `poisonjax.evaluate` runs it; its rate is without compilation. Both run once.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.throughput import machine
+from poisonjax import distributed, robustness
+from poisonjax import evaluate as command
+from poisonjax.attacks import AutoAttack, Linf
+from poisonjax.models import ResNet18
+from poisonjax.reports.console import say
+from poisonjax.training import TrainState
+from poisonjax.types import Examples, take, to_unit
+from poisonjax.victims import Network
+
+DEVICE = "cuda" if jax.default_backend() == "gpu" else "cpu"
+
+
+def twin(model: ResNet18, state: TrainState):
+    """The network as a torch.nn.Module, in evaluation mode: images [b c h w] in [0, 1] -> logits."""
+    import torch
+    from torch import nn
+
+    from benchmarks.peers.pytorch import network
+
+    net = network(model, 3).eval()
+    net(torch.zeros(1, 3, 32, 32))  # gives the lazy layer its size
+    for name, kind in {"Conv": nn.Conv2d, "BatchNorm": nn.BatchNorm2d, "Dense": nn.Linear}.items():
+        there = [layer for layer in net.modules() if isinstance(layer, kind)]
+        for layer, numbers in zip(there, layers(merged(state.params, state.batch_stats), name), strict=True):
+            fill(layer, {key: torch.tensor(np.array(value)) for key, value in numbers.items()})
+    return net.to(DEVICE)
+
+
+def merged(one: dict, other: dict) -> dict:
+    """Two trees, of which only nodes may have the same names, as one."""
+    return {
+        key: merged(one[key], other[key]) if key in one and key in other else (one | other)[key] for key in one | other
+    }
+
+
+def layers(tree: dict, kind: str) -> list[dict]:
+    """The numbers of the layers of a kind, in the order in which images meet them."""
+    own = [tree[key] for key in sorted(tree) if key.startswith(f"{kind}_")]
+    return own + [each for key in sorted(tree) if key.startswith("_Block") for each in layers(tree[key], kind)]
+
+
+def fill(layer, numbers: dict) -> None:
+    """Gives a layer of PyTorch the numbers of one of flax, and a convolution of stride 2 its padding."""
+    from torch.nn import functional as F
+
+    weight = numbers.get("kernel", numbers.get("scale"))
+    order = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}[weight.ndim]
+    layer.weight.data = weight.permute(order).contiguous()
+    if "mean" in numbers:
+        layer.running_mean, layer.running_var = numbers["mean"], numbers["var"]
+    if "bias" in numbers:
+        layer.bias.data = numbers["bias"]
+    if getattr(layer, "stride", None) == (2, 2) and layer.kernel_size == (3, 3):
+        layer.padding = (0, 0)
+        layer.register_forward_pre_hook(lambda _, x: F.pad(x[0], (0, 1, 0, 1)))
+
+
+def ours(model: ResNet18, state: TrainState, examples: Examples, attack: AutoAttack, batch: int) -> dict:
+    """Robust accuracy, and images/s without compiling."""
+    network, there = Network(model), distributed.put(state)
+    seen = robustness.look(network, there, examples, attack, batch)
+    measured = robustness.judge(network, there, examples, attack, jax.random.key(0), batch, seen).measured
+    hits, of = measured["robust"]
+    return {"robust": hits / of, "rate": measured["images_per_second"], "stages": measured["stages"]}
+
+
+def theirs(model: ResNet18, state: TrainState, examples: Examples, attack: AutoAttack, batch: int) -> dict:
+    """The same of the authors' code."""
+    import pyautoattack
+    import torch
+
+    net, label = twin(model, state), torch.tensor(examples.label).long()
+    x = torch.tensor(np.asarray(to_unit(jnp.asarray(examples.image))).transpose(0, 3, 1, 2))
+    agree(net, model, state, examples)
+    whole = pyautoattack.AutoAttack(net, norm="Linf", eps=attack.ball.eps, seed=0, device=DEVICE)
+    begin = time.perf_counter()
+    made = whole.run_standard_evaluation(x, label, batch_size=batch)[0]
+    seconds = time.perf_counter() - begin
+    with torch.no_grad():
+        left = net(made.to(DEVICE)).argmax(-1).cpu() == label
+    return {"robust": float(left.float().mean()), "rate": len(label) / seconds}
+
+
+def agree(net, model: ResNet18, state: TrainState, examples: Examples) -> None:
+    """Ends unless both networks say the same of some images."""
+    import torch
+
+    x = np.asarray(to_unit(jnp.asarray(examples.image[:50])))
+    with torch.no_grad():
+        there = net(torch.tensor(x.transpose(0, 3, 1, 2)).to(DEVICE)).cpu().numpy()
+    np.testing.assert_allclose(Network(model)(state)(x), there, atol=0.01 if DEVICE == "cpu" else 0.1)
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--victim", required=True, help="the workdir of a run with a ResNet-18")
+    parser.add_argument("--arm", required=True, help="which of its networks")
+    parser.add_argument("--data_dir", help="folder of the tfds data sets")
+    parser.add_argument("--eps", type=float, default=8 / 255, help="of the Linf ball (default: 8/255)")
+    parser.add_argument("--images", type=int, default=1000, help="the first of the test split (default: 1000)")
+    parser.add_argument("--batch", type=int, default=250, help="images at a time (default: 250)")
+    parser.add_argument("--json", type=Path, help="the numbers, in a file")
+    args = parser.parse_args()
+    given = [f"--{name}={getattr(args, name)}" for name in ("victim", "arm", "data_dir") if getattr(args, name)]
+    command.FLAGS(["", *given])
+    victim = command.trained()
+    model = dataclasses.replace(victim.experiment.model_of(victim.arm), dtype="float32")
+    examples, attack = take(victim.dataset.test, slice(args.images)), AutoAttack(Linf(args.eps))
+    print(", ".join(f"{key} {value}" for key, value in machine().items()))
+    sides = {}
+    for side in (ours, theirs):
+        sides[side.__name__] = side(model, victim.state, examples, attack, args.batch)
+        say(f"{side.__name__}: {sides[side.__name__]}")
+    print(f"\n|  | robust accuracy % | images/s |\n|---|---|---|\n{table(sides)}")
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine(), "network": str(model), "images": args.images, **sides}))
+    return 0
+
+
+def table(sides: dict) -> str:
+    """A line for each, and one for the ratio."""
+    lines = [f"| {name} | {100 * side['robust']:.1f} | {side['rate']:.2f} |" for name, side in sides.items()]
+    return "\n".join([*lines, f"| ratio |  | {sides['ours']['rate'] / sides['theirs']['rate']:.1f} |"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
