@@ -94,7 +94,7 @@ def theirs(model: ResNet18, state: TrainState, examples: Examples, attack: AutoA
     import torch
 
     net, label = twin(model, state), torch.tensor(examples.label).long()
-    x = torch.tensor(np.asarray(to_unit(jnp.asarray(examples.image))).transpose(0, 3, 1, 2))
+    x = torch.tensor(np.asarray(to_unit(jnp.asarray(examples.image))).transpose(0, 3, 1, 2)).contiguous()
     agree(net, model, state, examples)
     whole = pyautoattack.AutoAttack(net, norm="Linf", eps=attack.ball.eps, seed=0, device=DEVICE)
     begin = time.perf_counter()
