@@ -19,6 +19,7 @@ from poisonjax.attacks.balls import Ball
 from poisonjax.types import Array, Attack, Examples, take, to_unit
 from poisonjax.victims import Victim
 
+_NO_CLASS = -1  # the label of rows that nothing is to be done for: whatever the network says of them is wrong
 MARGIN = 0.05  # of the images: how much less an attack must leave than it should, for `masking` to speak of it
 
 
@@ -132,17 +133,25 @@ def _stage(victim, state, examples: Examples, attack, key, batch: int, found: St
     left = np.arange(len(examples.label)) if found is None else np.flatnonzero(found.after == examples.label)
     if not len(left):
         return found._replace(seconds=np.float64(0))
-    idle = take(examples, slice(batch))._replace(label=np.full(batch, -1, examples.label.dtype))
-    _one(victim, state, idle, attack, key, batch)  # compiles; no image is of class -1, so there is nothing to do
-    begin = time.monotonic()
-    rows = np.resize(left, -(-len(left) // batch) * batch)  # full batches: one program for any number of rows
-    with follow(len(rows)) as advance:
-        new = _one(victim, state, take(examples, rows), attack, key, batch, advance)
+    idle = take(examples, slice(batch))._replace(label=np.full(batch, _NO_CLASS, examples.label.dtype))
+    _one(victim, state, idle, attack, key, batch)  # compiles
+    begin, batches = time.monotonic(), _batches(take(examples, left), batch)
+    with follow(len(batches) * batch) as advance:
+        parts = [_one(victim, state, rows, attack, key, batch, advance)[:3] for rows in batches]
+    new = [np.concatenate(fields)[: len(left)] for fields in zip(*parts, strict=True)]
     if found is None:
-        found = Stage(*(field[: len(left)] for field in new[:3]), np.float64(0))
+        found = Stage(*new, np.float64(0))
     adversarial, after = found.adversarial.copy(), found.after.copy()
-    adversarial[rows], after[rows] = new.adversarial, new.after
+    adversarial[left], after[left] = new[0], new[2]
     return Stage(adversarial, found.before, after, np.float64(time.monotonic() - begin))
+
+
+def _batches(examples: Examples, batch: int) -> list[Examples]:
+    """Full ones, which one program serves, whatever their number; the rows that fill up the last are of no class."""
+    rows = np.arange(-(-len(examples.label) // batch) * batch)
+    full = take(examples, rows % len(examples.label))
+    full = full._replace(label=np.where(rows < len(examples.label), full.label, _NO_CLASS))
+    return [take(full, slice(start, start + batch)) for start in range(0, len(rows), batch)]
 
 
 class Seen(NamedTuple):

@@ -139,6 +139,21 @@ def test_who_looks_on_is_told_of_every_image_of_every_stage():
     assert told == dict.fromkeys(["apgd_ce", "apgd_t", "fab_t", "square"], (6, 6))  # full batches of those left
 
 
+def test_a_stage_is_compiled_once_whatever_is_left():
+    plain_logits, x, y = plain((6, 5, 1), classes=4)
+    attack, counts = AutoAttack(Linf(0.001), steps=2, targets=2, queries=5), []
+    for rows in (2, 5):
+        traced = []
+
+        def logits_fn(images, traced=traced):
+            traced.append(1)
+            return plain_logits(images)
+
+        suite.attempt(Fixed(logits_fn), (), robustness.check(x[:rows], y[:rows]), attack, KEY, 2)
+        counts.append(len(traced))
+    assert counts[0] == counts[1]
+
+
 # The command.
 
 
