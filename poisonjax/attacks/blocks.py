@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from poisonjax.types import Array
 
-_SMALLEST = 32  # rows of a block: fewer make a network no faster
+_SMALLEST = 25  # rows of a block: fewer make a network no faster
 _BLOCKS = 8  # of a large batch
 
 
@@ -21,7 +21,7 @@ def on_the_rest(step: Callable, given, state, left: Array):
 
     given, state: trees of arrays [b ...]; step takes them with fewer rows, and treats each row by itself.
     """
-    size = max(_SMALLEST, -(-len(left) // _BLOCKS))
+    size = -(-len(left) // min(_BLOCKS, max(1, len(left) // _SMALLEST)))
     if len(left) <= size:
         return by_row(left, step(given, state), state)
     # Those left come first. Where the last block reaches past the end, the last row is read and nothing written.

@@ -12,7 +12,18 @@ from tests.attacks.references import victim
 
 @pytest.mark.parametrize(
     ("rows", "left", "blocks"),
-    [(20, 0, 1), (20, 20, 1), (33, 33, 2), (100, 1, 1), (100, 33, 2), (100, 100, 4), (100, 0, 0), (800, 201, 3)],
+    [
+        (20, 0, 1),
+        (20, 20, 1),
+        (33, 33, 1),
+        (50, 25, 1),
+        (50, 26, 2),
+        (100, 1, 1),
+        (100, 33, 2),
+        (100, 100, 4),
+        (100, 0, 0),
+        (800, 201, 3),
+    ],
 )
 def test_the_rows_left_and_no_others_change_in_as_few_blocks_as_they_fill(rows, left, blocks):
     rng, seen = np.random.default_rng(0), []
