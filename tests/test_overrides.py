@@ -91,5 +91,5 @@ def test_json_is_the_same_for_the_same_settings_and_readable(plan):
     assert text == json.dumps(to_json(mnist_clean_label.experiment("paper")))
     made = json.loads(text)
     assert made["poison"]["attack"]["ball"] == {"type": "L2", "eps": 5.0}
-    assert made["model"] == {"type": "ReportCNN", "width": 128, "classes": 10}
+    assert made["model"] == {"type": "ReportCNN", "width": 128, "classes": 10, "dtype": "float32"}
     assert " at 0x" not in text
