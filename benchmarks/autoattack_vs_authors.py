@@ -28,8 +28,9 @@ from poisonjax.attacks import AutoAttack, Linf
 from poisonjax.models import ResNet18
 from poisonjax.reports.console import say
 from poisonjax.training import TrainState
-from poisonjax.types import Examples, take, to_unit
+from poisonjax.types import Examples, to_unit
 from poisonjax.victims import Network
+from tests.attacks.references import to_torch
 
 DEVICE = "cuda" if jax.default_backend() == "gpu" else "cpu"
 
@@ -94,7 +95,7 @@ def theirs(model: ResNet18, state: TrainState, examples: Examples, attack: AutoA
     import torch
 
     net, label = twin(model, state), torch.tensor(examples.label).long()
-    x = torch.tensor(np.asarray(to_unit(jnp.asarray(examples.image))).transpose(0, 3, 1, 2)).contiguous()
+    x = to_torch(to_unit(jnp.asarray(examples.image))).contiguous()
     agree(net, model, state, examples)
     whole = pyautoattack.AutoAttack(net, norm="Linf", eps=attack.ball.eps, seed=0, device=DEVICE)
     begin = time.perf_counter()
@@ -111,7 +112,7 @@ def agree(net, model: ResNet18, state: TrainState, examples: Examples) -> None:
 
     x = np.asarray(to_unit(jnp.asarray(examples.image[:50])))
     with torch.no_grad():
-        there = net(torch.tensor(x.transpose(0, 3, 1, 2)).to(DEVICE)).cpu().numpy()
+        there = net(to_torch(x).to(DEVICE)).cpu().numpy()
     np.testing.assert_allclose(Network(model)(state)(x), there, atol=0.01 if DEVICE == "cpu" else 0.1)
 
 
@@ -126,11 +127,12 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=250, help="images at a time (default: 250)")
     parser.add_argument("--json", type=Path, help="the numbers, in a file")
     args = parser.parse_args()
-    given = [f"--{name}={getattr(args, name)}" for name in ("victim", "arm", "data_dir") if getattr(args, name)]
-    command.FLAGS(["", *given])
+    given = {name: getattr(args, name) for name in ("victim", "arm", "data_dir", "images")}
+    command.FLAGS(["", *(f"--{name}={value}" for name, value in given.items() if value is not None)])
     victim = command.trained()
     model = dataclasses.replace(victim.experiment.model_of(victim.arm), dtype="float32")
-    examples, attack = take(victim.dataset.test, slice(args.images)), AutoAttack(Linf(args.eps))
+    attack = AutoAttack(Linf(args.eps))
+    examples = command.shown(victim.dataset, attack)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     sides = {}
     for side in (ours, theirs):

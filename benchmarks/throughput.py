@@ -41,11 +41,8 @@ from poisonjax.training.fit import program
 from poisonjax.training.step import zero_sums
 from poisonjax.types import Examples
 
-PEERS = {
-    "pytorch": ("torch",),
-    "art": ("torch", "art"),
-    "matmul": (),
-}  # modules of benchmarks/peers, and what they import
+# Modules of benchmarks/peers, and what they import.
+PEERS = {"pytorch": ("torch",), "art": ("torch", "art"), "matmul": ()}
 SELECTION_SECONDS = 1.0  # of each of three tries of a variant
 
 

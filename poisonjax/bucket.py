@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fsspec
 
-from poisonjax.workdir import WorkdirError, claim, locked
+from poisonjax.workdir import WorkdirError, claim, locked, refuse_foreign
 
 _OWNER = ".owner"  # says which process writes there; the last one to come does
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until the checkpoint is whole
@@ -48,11 +48,7 @@ class Mirror:
         with _readable(self._url):
             self._store.invalidate_cache()
             names = self._listed()
-            if names and "config.json" not in names:
-                raise WorkdirError(
-                    f"workdir {self._url} is not empty ({names[0]}) and has no config.json, so it is not of a run:"
-                    " give a new or empty --workdir"
-                )
+            refuse_foreign(self._url, names)
             _all(self._get, names)
         self._there = self._here()
 

@@ -253,10 +253,8 @@ def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
     network, state = Network(victim.experiment.model_of(victim.arm)), distributed.put(victim.state)
     seen = robustness.look(network, state, examples, attack, FLAGS.batch)
     about = {"arm": victim.arm.name, "seed": FLAGS.seed, "attack": to_json(attack), "images": len(examples.label)}
-    key, identity = (
-        runner.stream(FLAGS.seed, "evaluation"),
-        about | {"dataset": victim.dataset.sha256, "run": victim.run},
-    )
+    identity = about | {"dataset": victim.dataset.sha256, "run": victim.run}
+    key = runner.stream(FLAGS.seed, "evaluation")
     with _of("out"), bucket.claimed(home(), identity, warn=say) as out:
         keep = functools.partial(_kept, out)
 

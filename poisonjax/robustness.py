@@ -9,7 +9,7 @@ import numpy as np
 
 from poisonjax import distributed, suite
 from poisonjax.attacks import AnyAttack
-from poisonjax.suite import Follow, Keep, Seen, Tried, alone
+from poisonjax.suite import Follow, Keep, Seen, Tried, afresh, alone
 from poisonjax.types import Array, Examples, LogitsFn, to_unit
 from poisonjax.victims import Fixed, Victim
 
@@ -29,7 +29,7 @@ def evaluate(
     attack: AnyAttack,
     key: Array,
     batch: int = 100,
-    keep: Keep = lambda name, make: make(),
+    keep: Keep = afresh,
 ) -> Robustness:
     """The attack on images x [n h w c], uint8 or in [0, 1], with labels y [n], so many at a time.
 
@@ -100,7 +100,7 @@ def judge(
     key: Array,
     batch: int,
     seen: Seen,
-    keep: Keep = lambda name, make: make(),
+    keep: Keep = afresh,
     follow: Follow = alone,
 ) -> Robustness:
     """The attack on examples [n], of which `look` gave what is seen; state is that which `distributed.put` gave."""

@@ -221,7 +221,10 @@ def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) 
     def one(trial: Trial) -> dict:
         name = f"seed {seed} {arm.name} {trial.name}"
         say(name)
-        follow = lambda stage, images: _progress(job, f"{name} {stage}".rstrip(), images)  # noqa: E731
+
+        def follow(stage: str, images: int):
+            return _progress(job, f"{name} {stage}".rstrip(), images)
+
         made = suite.attempt(victim, state, examples, trial.attack, key, tried.batch, follow=follow)
         shown = suite.Pictures(made.adversarial[: tried.shown], made.after[: tried.shown])
         save_arrays(folder / f"{trial.name}.npz", shown)

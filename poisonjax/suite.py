@@ -84,6 +84,11 @@ Advance = Callable[[int], None]  # is told of images done
 Follow = Callable[[str, int], AbstractContextManager[Advance]]  # (name of a stage or "", images) -> who looks on
 
 
+def afresh(name: str, make: Callable[[], Stage]) -> Stage:
+    """Nothing is kept."""
+    return make()
+
+
 def alone(name: str, images: int) -> AbstractContextManager[Advance]:
     """Nobody looks on."""
     return contextlib.nullcontext(lambda rows: None)
@@ -96,7 +101,7 @@ def attempt(
     attack: AnyAttack,
     key: Array,
     batch: int,
-    keep: Keep = lambda name, make: make(),
+    keep: Keep = afresh,
     follow: Follow = alone,
 ) -> Tried:
     """The attack on examples [n]; one with stages passes on to each the images that are left.

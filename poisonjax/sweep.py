@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 
-from poisonjax import runner
+from poisonjax import bucket, runner
 from poisonjax.data import Dataset
 from poisonjax.experiment import Data, Experiment
 from poisonjax.overrides import override, to_json
@@ -21,7 +21,7 @@ from poisonjax.reports.console import say
 from poisonjax.reports.table import LABELS, spread
 from poisonjax.runner import Run
 from poisonjax.training import Interrupted
-from poisonjax.workdir import WorkdirError, claim, locked, write_atomic
+from poisonjax.workdir import WorkdirError, write_atomic
 
 FORMAT = 1  # of sweep.json
 LONGEST = 150  # characters of a folder's name
@@ -240,8 +240,7 @@ def attempt(job: Run) -> Outcome:
     error.txt in its folder has the traceback of an error that does not explain itself.
     """
     try:
-        with locked(job.workdir):
-            claim(job.workdir, runner.identity(job.experiment, job.scale))
+        with bucket.claimed(job.workdir, runner.identity(job.experiment, job.scale)):
             if recorded(job) is None:
                 runner.run(job)
             (job.workdir / "error.txt").unlink(missing_ok=True)

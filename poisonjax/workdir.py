@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,11 +77,15 @@ def claim(path: str | os.PathLike, config: dict) -> None:
 
 def _refuse_foreign(file: Path) -> None:
     ours = {".lock", *(leftover.name for leftover in file.parent.glob(_temporary(file, "*").name))}
-    foreign = sorted(entry.name for entry in file.parent.iterdir() if entry.name not in ours)
-    if foreign:
+    refuse_foreign(file.parent, [entry.name for entry in file.parent.iterdir() if entry.name not in ours])
+
+
+def refuse_foreign(workdir: str | os.PathLike, names: Sequence[str]) -> None:
+    """WorkdirError if a workdir has these names but no config.json: it is somebody else's."""
+    if names and "config.json" not in names:
         raise WorkdirError(
-            f"workdir {file.parent} is not empty ({foreign[0]}) and has no config.json, so it is not"
-            " of a run: give a new or empty --workdir"
+            f"workdir {workdir} is not empty ({min(names)}) and has no config.json, so it is not of a run:"
+            " give a new or empty --workdir"
         )
 
 
