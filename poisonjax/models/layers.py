@@ -87,9 +87,53 @@ def _as_product(x, kernel, strides) -> bool:
 
 
 def _patches_conv(x, kernel, strides, pads):
-    """The patches of x side by side, as one matrix, times the kernel: slices and a product, which loops leave fast."""
+    """As products of matrices, which loops leave fast."""
+    if strides == (1, 1) or any(size % step for size, step in zip(kernel.shape, strides, strict=False)):
+        return _all_patches_conv(x, kernel, strides, pads)
+    if x.shape[-1] <= _FEW_CHANNELS:
+        return _all_patches_conv(*_space_to_depth(*_blocks(x, kernel, strides, pads)), (1, 1), ((0, 0), (0, 0)))
+    return _row_patches_conv(*_blocks(x, kernel, strides, pads))
+
+
+def _all_patches_conv(x, kernel, strides, pads):
+    """The patches of x side by side, as one matrix, times the kernel (im2col)."""
     taps = _taps(x, kernel.shape[:2], strides, pads)
     return jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _blocks(x, kernel, strides, pads):
+    """x in blocks of the size of a stride, [b rows i columns jc], and a kernel of whole blocks, [rows i columns jc f].
+
+    Pixels beside each other in a block are also in memory, so that a tap is longer and there are fewer of them.
+    """
+    (b, *_, channels), (i, j), (height, width, _, features) = x.shape, strides, kernel.shape
+    sides = zip(x.shape[1:], kernel.shape, strides, pads, strict=False)
+    (rows, vertical), (columns, horizontal) = (_whole_blocks(*side) for side in sides)
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), vertical, horizontal, (0, 0, 0)))
+    kernel = kernel.reshape(height // i, i, width // j, j * channels, features)
+    return x.reshape(b, rows, i, columns, j * channels), kernel
+
+
+def _whole_blocks(pixels, size, step, pad):
+    """How many blocks of `step` pixels a kernel of that size sees of a side, and the padding that makes them whole."""
+    low, high = pad
+    blocks = (pixels + low + high - size) // step + size // step
+    return blocks, (low, blocks * step - low - pixels, 0)
+
+
+def _space_to_depth(x, kernel):
+    """The rows of a block as channels: x [b rows columns ijc], kernel [rows columns ijc f]."""
+    turned, kernel = x.swapaxes(2, 3), kernel.swapaxes(1, 2)
+    return turned.reshape(*turned.shape[:3], -1), kernel.reshape(*kernel.shape[:2], -1, kernel.shape[-1])
+
+
+def _row_patches_conv(x, kernel):
+    """Patches of one row of blocks times each row of the kernel; what these give is added up (im2col and kn2row)."""
+    rows, i, columns, _, features = kernel.shape
+    height, width = x.shape[1] - rows + 1, x.shape[3] - columns + 1
+    taps = [x[:, :, line, at : at + width] for line in range(i) for at in range(columns)]
+    parts = jnp.concatenate(taps, -1) @ kernel.transpose(1, 2, 3, 0, 4).reshape(-1, rows * features)
+    return sum(part[:, row : row + height] for row, part in enumerate(jnp.split(parts, rows, -1)))
 
 
 def _taps(x, size, strides, pads):

@@ -28,6 +28,12 @@ CASES = {  # image [h w c], kernel [i j c f] or, depthwise, [i j 1 c], stride, p
     "stride, odd image": ((9, 7, 6), (3, 3, 6, 5), 2, "SAME"),
     "stride, rows left over": ((8, 11, 5), (3, 3, 5, 6), 3, "VALID"),
     "stride of a shortcut": ((7, 6, 6), (1, 1, 6, 4), 2, "VALID"),
+    "its second layer": ((6, 8, 6), (4, 4, 6, 5), 2, ((1, 1), (1, 1))),
+    "blocks, odd image": ((9, 11, 6), (4, 6, 6, 5), (2, 3), "SAME"),
+    "blocks, rows left over": ((11, 9, 5), (4, 2, 5, 3), 2, "VALID"),
+    "blocks, lopsided": ((9, 6, 2), (2, 4, 2, 3), 2, ((0, 3), (2, 0))),
+    "blocks of one row": ((8, 7, 6), (3, 4, 6, 5), (1, 2), "SAME"),
+    "patches of a transformer": ((8, 8, 5), (4, 4, 5, 6), 4, "VALID"),
     "two strides": ((9, 8, 2), (3, 2, 2, 5), (3, 2), "SAME"),
     "depthwise": ((6, 7, 5), (3, 3, 1, 5), 1, "SAME"),
     "depthwise, unpadded, lopsided": ((6, 7, 3), (4, 3, 1, 3), 1, "VALID"),
@@ -98,7 +104,7 @@ def test_convolution_and_gradients_are_those_of_lax(image, kernel, stride, paddi
 
 
 @pytest.mark.parametrize(
-    "case", ["channels, unpadded", "stride of the small network", "depthwise", "depthwise, stride"]
+    "case", ["channels, unpadded", "stride of the small network", "its second layer", "depthwise", "depthwise, stride"]
 )
 def test_convolution_in_bfloat16(case):
     image, kernel, stride, padding = CASES[case]
@@ -111,7 +117,7 @@ def test_convolution_in_bfloat16(case):
         assert error < 0.02  # of values and products with 8 bits each
 
 
-@pytest.mark.parametrize("case", ["channels", "grey image", "depthwise"])
+@pytest.mark.parametrize("case", ["channels", "grey image", "its second layer", "depthwise"])
 def test_convolution_under_vmap_and_pmap(case):
     image, kernel, stride, padding = CASES[case]
     x, kernel = drawn([(2, 3, *image), kernel])
@@ -123,7 +129,7 @@ def test_convolution_under_vmap_and_pmap(case):
     chex.assert_trees_all_close(mapped, jax.tree.map(lambda part: part[None], first), atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["channels", "stride of the small network", "depthwise, stride"])
+@pytest.mark.parametrize("case", ["channels", "stride of the small network", "its second layer", "depthwise, stride"])
 def test_gradient_of_a_gradient(case):
     image, kernel, stride, padding = CASES[case]
     arrays = drawn([(2, *image), kernel])
@@ -152,7 +158,15 @@ def training_loop(stride, padding):
 
 
 @pytest.mark.parametrize(
-    "case", ["grey image", "channels", "channels, unpadded", "stride of the small network", "depthwise, stride"]
+    "case",
+    [
+        "grey image",
+        "channels",
+        "channels, unpadded",
+        "stride of the small network",
+        "its second layer",
+        "depthwise, stride",
+    ],
 )
 def test_on_cpu_every_convolution_in_a_loop_has_the_fast_layout(case):
     image, kernel, stride, padding = CASES[case]
@@ -165,7 +179,7 @@ def test_on_cpu_every_convolution_in_a_loop_has_the_fast_layout(case):
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize(
-    "case", ["grey image", "channels, unpadded", "stride of the small network", "depthwise, stride"]
+    "case", ["grey image", "channels, unpadded", "stride of the small network", "its second layer", "depthwise, stride"]
 )
 def test_lowered_for_an_accelerator_it_is_lax_convolution(case, platform):
     image, kernel, stride, padding = CASES[case]
