@@ -85,16 +85,16 @@ def _height(images, weights):
     return ((images - 0.5) * weights).sum((-3, -2, -1), keepdims=True)
 
 
-@pytest.mark.parametrize(("norm", "tolerance"), [("L2", 1.0), ("Linf", 1.1)])  # theirs varies by .05 with the seed
+@pytest.mark.parametrize(("norm", "tolerance"), [("L2", 1.0), ("Linf", 1.1)])
 def test_distortion_is_that_of_foolbox(norm, tolerance):
-    net, attack = victim(), HopSkipJump(norm, queries=1800, tries=20)
-    x, y = net.x[:8], net.y[:8]
-    theirs, spent = by_foolbox("HopSkipJumpAttack", net, x, y, steps=8, constraint=norm.lower())
+    """Image by image, in the geometric mean: over other keys its ratio varies by .02, that of medians by .2."""
+    net, attack, order = victim(), HopSkipJump(norm, queries=1800, tries=20), ORDER[norm]
+    theirs, spent = by_foolbox("HopSkipJumpAttack", net, net.x, net.y, steps=8, constraint=norm.lower())
     assert attack.cost.queries <= spent
-    ours = attacked(attack, net.logits_fn, x, y)
-    assert robust_accuracy(net.logits_fn, ours, y) == 0
-    order = ORDER[norm]
-    assert np.median(length(ours - x, order)) <= tolerance * np.median(length(theirs - x, order))
+    ours = attacked(attack, net.logits_fn, net.x, net.y)
+    assert robust_accuracy(net.logits_fn, ours, net.y) == 0
+    ratio = length(ours - net.x, order) / length(theirs - net.x, order)
+    assert np.exp(np.mean(np.log(ratio))) <= tolerance
 
 
 @pytest.mark.parametrize(
