@@ -11,7 +11,7 @@ from poisonjax.adapters import from_art, from_foolbox, from_torch, to_torch
 from poisonjax.attacks import FAB, PGD, Linf, Square, TargetedAPGD
 from poisonjax.robustness import evaluate
 from tests.attacks import references
-from tests.attacks.references import robust_accuracy, torch_module, victim
+from tests.attacks.references import assert_same_images, robust_accuracy, torch_module, victim
 
 REASON = "the other frameworks are in requirements-dev.txt"
 torch = pytest.importorskip("torch", reason=REASON)
@@ -60,8 +60,9 @@ def test_a_guest_has_the_logits_and_gradients_of_the_network(guest):
 def test_our_attack_makes_the_same_images_of_a_guest(guest):
     net = victim()
     ours, theirs = (evaluate(fn, net.x, net.y, ATTACK, jax.random.key(0), 32) for fn in (net.logits_fn, guest))
-    np.testing.assert_allclose(theirs.tried.adversarial, ours.tried.adversarial, atol=1e-4)
-    assert theirs.measured["robust"] == ours.measured["robust"] and 0 < ours.measured["robust"][0] < 32
+    assert_same_images(theirs.tried.adversarial, ours.tried.adversarial)
+    (left, _), (expected, _) = theirs.measured["robust"], ours.measured["robust"]
+    assert abs(left - expected) <= 1 and 0 < expected < 32
 
 
 def test_a_host_has_the_logits_and_gradients_of_the_network():
@@ -85,7 +86,7 @@ def test_foolbox_makes_the_same_images_of_a_host():
     for module in (to_torch(net.logits_fn), torch_module(net.params)):
         model = foolbox.PyTorchModel(module, (0, 1), "cpu")
         made.append(references.from_torch(attack(model, references.to_torch(net.x), labels, epsilons=0.1)[1]))
-    np.testing.assert_allclose(made[0], made[1], atol=1e-4)
+    assert_same_images(*made)
     assert 0 < robust_accuracy(net.logits_fn, made[0], net.y) < 1
 
 
@@ -95,7 +96,7 @@ def test_art_makes_the_same_images_of_a_host():
     for module in (to_torch(net.logits_fn), torch_module(net.params)):
         attack = evasion.ProjectedGradientDescent(art(module), eps=0.1, eps_step=0.02, max_iter=5, verbose=False)
         made.append(attack.generate(np.asarray(references.to_torch(net.x)), np.asarray(net.y)))
-    np.testing.assert_allclose(made[0], made[1], atol=1e-4)
+    assert_same_images(*made)
     assert np.abs(made[0] - np.asarray(references.to_torch(net.x))).max() > 0.09
 
 
@@ -112,7 +113,7 @@ def test_the_authors_autoattack_leaves_as_much_of_a_host():
         attack.square = official.square.SquareAttack(module, n_queries=20, resc_schedule=False, **of)
         made, _ = attack.run_standard_evaluation(references.to_torch(net.x), labels)
         left.append(robust_accuracy(net.logits_fn, references.from_torch(made), net.y))
-    assert left[0] == left[1] and 0 < left[0] < 1
+    assert abs(left[0] - left[1]) <= 1 / len(net.y) and 0 < left[0] < 1
 
 
 LOOPS = [TargetedAPGD(Linf(0.06), 3, targets=2), FAB(steps=3, targets=2), Square(Linf(0.2), 30)]
@@ -126,7 +127,7 @@ def test_loops_and_branches_run_on_a_guest(attack):
         evaluate(fn, net.x[few], net.y[few], attack, jax.random.key(0))
         for fn in (net.logits_fn, from_torch(torch_module(net.params)))
     )
-    np.testing.assert_allclose(theirs.tried.adversarial, ours.tried.adversarial, atol=1e-4)
+    assert_same_images(theirs.tried.adversarial, ours.tried.adversarial)
     assert np.abs(ours.tried.adversarial - net.x[few]).max() > 0.01
 
 

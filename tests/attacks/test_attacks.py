@@ -12,7 +12,7 @@ from poisonjax.attacks import L2, PGD, CrossEntropy, Linf, Margin, bim, fgsm
 from poisonjax.attacks.balls import L0, L1
 from poisonjax.attacks.gradient import mi_fgsm
 from poisonjax.types import Cost
-from tests.attacks.references import from_torch, robust_accuracy, to_torch, torch_module
+from tests.attacks.references import assert_same_images, from_torch, robust_accuracy, to_torch, torch_module
 from tests.attacks.references import victim as trained
 from tests.attacks.test_balls import length
 
@@ -232,14 +232,14 @@ LONG = STEPS | {"abs_stepsize": 0.3}
 )
 def test_foolbox_gives_the_same_images(ours, theirs):
     net, images = foolbox_images(theirs, ours.ball.eps)
-    np.testing.assert_allclose(ours(net.logits_fn, net.x, net.y, jax.random.key(0)), images, atol=1e-4)
+    assert_same_images(ours(net.logits_fn, net.x, net.y, jax.random.key(0)), images)
 
 
 def test_foolbox_gives_the_same_targeted_images():
     target = (trained().y + 1) % 10
     net, images = foolbox_images(("L2PGD", LONG), 1.5, target)
     ours = PGD(L2(1.5), 0.3, 10, random_start=False, targeted=True)(net.logits_fn, net.x, target, jax.random.key(0))
-    np.testing.assert_allclose(ours, images, atol=1e-4)
+    assert_same_images(ours, images)
 
 
 @pytest.mark.parametrize("theirs", ["SparseL1DescentAttack", "L1PGD"])
@@ -257,4 +257,4 @@ def test_torchattacks_gives_the_same_images_with_momentum():
     theirs = torchattacks.MIFGSM(torch_module(net.params), eps=0.1, alpha=0.01, steps=10, decay=1.0)
     images = from_torch(theirs(to_torch(net.x), to_torch(net.y[:, None, None, None]).ravel().long()))
     ours = mi_fgsm(Linf(0.1), steps=10)(net.logits_fn, net.x, net.y, jax.random.key(0))
-    np.testing.assert_allclose(ours, images, atol=1e-4)
+    assert_same_images(ours, images)
