@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.throughput import machine
+from poisonjax import compilation
 from poisonjax.attacks import (
     APGD,
     FAB,
@@ -142,7 +143,7 @@ PAIRS = {
 
 def compiled(net: Victim, attack: AnyAttack) -> Callable[[], np.ndarray]:
     """Our attack, ready to run."""
-    program = jax.jit(lambda x, y, key: attack(net.logits_fn, x, y, key))
+    program = compilation.jit(lambda x, y, key: attack(net.logits_fn, x, y, key))
     key = jax.random.key(0)
     ready = program.lower(net.x, net.y, key).compile()
     return lambda: np.asarray(ready(net.x, net.y, key))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from poisonjax import compilation
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, ReportCNN, WongCNN, mnist
 from poisonjax.training import Madry, initial_state, make_train_step
@@ -29,7 +30,7 @@ def compiled_step(model: nn.Module, steps: int, batch: int) -> Callable[[], obje
     tx, key = optax.adam(1e-3), jax.random.key(0)
     image = jax.random.bits(key, (batch, 28, 28, 1), "uint8")
     examples = Examples(image, jnp.arange(batch) % model.classes, jnp.arange(batch))
-    step = jax.jit(make_train_step(model, Madry(PGD(Linf(0.3), step=0.01, steps=steps)), tx, total_steps=1))
+    step = compilation.jit(make_train_step(model, Madry(PGD(Linf(0.3), step=0.01, steps=steps)), tx, total_steps=1))
     arguments = (initial_state(model, tx, image[0], key), examples, jnp.ones(batch, bool), key)
     program = step.lower(*arguments).compile()
     return lambda: jax.block_until_ready(program(*arguments))

@@ -212,8 +212,8 @@ class Worker:
 def environment(platform: str, devices: int) -> dict[str, str]:
     """What a process needs to use one platform, and so many devices that a CPU is made to look like."""
     env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | ({"JAX_PLATFORMS": "cpu"} if platform == "cpu" else {})
-    if devices > 1:  # PJRT_NPROC: fewer threads than devices would wait for each other for ever
-        env |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PJRT_NPROC": str(4 * devices)}
+    if devices > 1:  # PJRT_NPROC: with fewer threads they would wait for each other for ever, more are slower
+        env |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PJRT_NPROC": str(2 * devices)}
     return env
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from poisonjax import compilation
 from poisonjax.types import LogitsFn
 
 Forward = Callable[[np.ndarray], np.ndarray]  # images as the framework has them -> logits [b k]
@@ -74,7 +75,7 @@ def to_torch(logits_fn: LogitsFn):
     """
     torch = _imported("torch", "PyTorch", "to_torch")
 
-    @jax.jit
+    @compilation.jit
     def backward(x, weights):
         return jax.vjp(logits_fn, x)[1](weights)[0]
 
@@ -95,7 +96,7 @@ def to_torch(logits_fn: LogitsFn):
         def forward(self, x):
             return Through.apply(x)
 
-    forward = jax.jit(logits_fn)
+    forward = compilation.jit(logits_fn)
     return Module().eval()
 
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from poisonjax import compilation
 from poisonjax.types import Array, Examples, take
 
 T, R = TypeVar("T"), TypeVar("R")
@@ -128,7 +129,7 @@ def _one_device(device) -> Iterator[None]:
 
 def parallel(fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
     """fn compiled for the devices there are; its arguments come from `put`, its results go to `get`."""
-    return jax.jit(fn, donate_argnums=donate) if alone() else jax.pmap(fn, _AXIS, donate_argnums=donate)
+    return compilation.jit(fn, donate_argnums=donate) if alone() else jax.pmap(fn, _AXIS, donate_argnums=donate)
 
 
 def put(tree):

@@ -5,6 +5,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from poisonjax import compilation
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import sources
 from poisonjax.experiment import Experiment
@@ -36,7 +37,7 @@ def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> floa
     x = jax.random.uniform(jax.random.key(0), (BATCH, *shape))
     y = jnp.zeros(BATCH, jnp.int32)
     state = initial_state(experiment.model, experiment.train.optimizer(1), x[0], jax.random.key(0))
-    attack = jax.jit(lambda key: PGD(Linf(0.1), 0.01, STEPS)(eval_logits(experiment.model, state), x, y, key))
+    attack = compilation.jit(lambda key: PGD(Linf(0.1), 0.01, STEPS)(eval_logits(experiment.model, state), x, y, key))
     jax.block_until_ready(attack(jax.random.key(0)))
     start = time.monotonic()
     jax.block_until_ready(attack(jax.random.key(1)))

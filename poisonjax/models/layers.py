@@ -73,12 +73,13 @@ def _cpu_conv(x, kernel, strides, pads):
 
 
 def _cpu_gradients(x, kernel, g, strides, pads):
-    to_x, to_kernel = jax.vjp(partial(_patches_conv, strides=strides, pads=pads), x, kernel)[1](g)
-    if not _as_product(x, kernel, strides):
-        turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape, pads, strict=False))
-        to_x = _conv(g, turned, (1, 1), rest)
-    return to_x, to_kernel
+    """Both are convolutions in the layout that loops leave fast, whose kernels are the turned one and g."""
+    if _as_product(x, kernel, strides):
+        return jax.vjp(partial(_patches_conv, strides=strides, pads=pads), x, kernel)[1](g)
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape, pads, strict=False))
+    to_kernel = _lax_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), strides, pads)
+    return _conv(g, turned, strides, rest), to_kernel.transpose(1, 2, 0, 3)
 
 
 def _as_product(x, kernel, strides) -> bool:
@@ -88,7 +89,7 @@ def _as_product(x, kernel, strides) -> bool:
 
 def _patches_conv(x, kernel, strides, pads):
     """As products of matrices, which loops leave fast."""
-    if strides == (1, 1) or any(size % step for size, step in zip(kernel.shape, strides, strict=False)):
+    if any(size % step for size, step in zip(kernel.shape, strides, strict=False)):
         return _all_patches_conv(x, kernel, strides, pads)
     if x.shape[-1] <= _FEW_CHANNELS:
         return _all_patches_conv(*_space_to_depth(*_blocks(x, kernel, strides, pads)), (1, 1), ((0, 0), (0, 0)))
@@ -98,7 +99,7 @@ def _patches_conv(x, kernel, strides, pads):
 def _all_patches_conv(x, kernel, strides, pads):
     """The patches of x side by side, as one matrix, times the kernel (im2col)."""
     taps = _taps(x, kernel.shape[:2], strides, pads)
-    return jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1])
+    return _product(jnp.concatenate(taps, -1), kernel.reshape(-1, kernel.shape[-1]))
 
 
 def _blocks(x, kernel, strides, pads):
@@ -132,8 +133,27 @@ def _row_patches_conv(x, kernel):
     rows, i, columns, _, features = kernel.shape
     height, width = x.shape[1] - rows + 1, x.shape[3] - columns + 1
     taps = [x[:, :, line, at : at + width] for line in range(i) for at in range(columns)]
-    parts = jnp.concatenate(taps, -1) @ kernel.transpose(1, 2, 3, 0, 4).reshape(-1, rows * features)
+    parts = _product(jnp.concatenate(taps, -1), kernel.transpose(1, 2, 3, 0, 4).reshape(-1, rows * features))
     return sum(part[:, row : row + height] for row, part in enumerate(jnp.split(parts, rows, -1)))
+
+
+@jax.custom_vjp
+def _product(x, weights):
+    """x [... k] times weights [k f]; jax's own gradient for the weights copies g [... f] first, to transpose it."""
+    return x @ weights
+
+
+def _product_forward(x, weights):
+    return x @ weights, (x, weights)
+
+
+def _product_backward(saved, g):
+    x, weights = saved
+    rows = tuple(range(x.ndim - 1))
+    return jnp.tensordot(g, weights, (-1, -1)), jnp.tensordot(x, g, (rows, rows))
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def _taps(x, size, strides, pads):

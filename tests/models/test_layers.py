@@ -172,7 +172,7 @@ def test_on_cpu_every_convolution_in_a_loop_has_the_fast_layout(case):
     image, kernel, stride, padding = CASES[case]
     text = optimised(training_loop(stride, padding), *drawn([(3, *image), kernel]))
     convolutions = re.findall(r" convolution\(.*", text)
-    assert len(convolutions) == (3 if case.startswith("channels") else 0)  # to y, and in both loops; to x
+    assert len(convolutions) == (4 if case.startswith("channels") else 0)  # to y, in both loops; to x; to the kernel
     for line in convolutions:
         assert "dim_labels=b01f_01io->b01f" in line and "lhs_dilate" not in line and "reversal" not in line
 

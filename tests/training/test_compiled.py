@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from poisonjax import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
+from poisonjax.models.layers import conv
 from poisonjax.training import CropFlip, Madry, initial_state, make_train_step
 from poisonjax.types import Examples
 
@@ -78,6 +80,13 @@ def test_one_all_reduce_a_step_and_none_within_the_attack():
     assert len(nested) > len(inner) >= 1, "a loop over steps, and at least one within it"
     assert not collectives(computations, {name for body in inner for name in nested[body]})
     assert any(collectives(computations, uses) for uses in nested.values()), "it is within the loop over steps"
+
+
+@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="later ones convolve in all threads")
+def test_convolutions_are_kept_from_the_library_that_runs_them_in_one_thread():
+    arrays = jnp.zeros((8, 14, 14, 32)), jnp.zeros((5, 5, 32, 64))
+    told, untold = (fn(conv).lower(*arrays).compile().as_text() for fn in (distributed.parallel, jax.jit))
+    assert "__ynn_fusion" in untold and "__ynn_fusion" not in told and " convolution(" in told
 
 
 NETWORKS = {
