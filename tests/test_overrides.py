@@ -7,7 +7,7 @@ import pytest
 
 from experiments import mnist_badnets, mnist_clean_label
 from poisonjax.attacks import APGD, L2, PGD, Linf, Margin
-from poisonjax.models import MadryCNN
+from poisonjax.models import MadryCNN, ResNet18
 from poisonjax.overrides import override, to_json
 from poisonjax.poisons import Square
 
@@ -34,6 +34,7 @@ def plan():
         ("evaluation.attack=PGD(L2(2), step=.5, steps=3)", lambda e: e.evaluation.attack, PGD(L2(2.0), 0.5, 3)),
         ("model=MadryCNN()", lambda e: e.model, MadryCNN()),
         ("model.width=512", lambda e: e.model.width, 512),
+        ("model=ResNet18(sync_batch_norm=false)", lambda e: e.model, ResNet18(sync_batch_norm=False)),
         ("arms.pgd_at.poisoned=false", lambda e: e.arms[1].poisoned, False),
         ("data.train=Unbalanced(minority=100)", lambda e: e.data.train.minority, 100),
     ],

@@ -2,7 +2,8 @@
 
 All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]), float32: features are the activations
 before the last layer; keys [b], one a row, are for the noise of training. Initialisers are flax's. MobileNet and
-ResNet18 have batch statistics and compute in `dtype`, float32 or bfloat16, with parameters and statistics in float32.
+ResNet18 compute in `dtype`, float32 or bfloat16, with parameters and statistics in float32; they have batch statistics,
+with sync_batch_norm of the rows of all devices, so that results do not depend on how many there are.
 """
 
 from functools import partial
@@ -59,6 +60,7 @@ class MobileNet(Network):
     alpha: float = 1.0
     classes: int = 10
     dtype: str = "float32"
+    sync_batch_norm: bool = True
 
     LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
@@ -69,9 +71,11 @@ class MobileNet(Network):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        norm = partial(batch_norm, train=train, dtype=self.dtype, sync=self.sync_batch_norm)
+
         def layer(x, features, kernel, stride=1, groups=1):
             options = {"use_bias": False, "feature_group_count": groups, "dtype": self.dtype}
-            return relu(batch_norm(Conv(features, kernel, stride, **options)(x), train, self.dtype))
+            return relu(norm(Conv(features, kernel, stride, **options)(x)))
 
         x = layer(normalised(x), int(32 * self.alpha), (3, 3), 2)
         for features, stride in self.LAYERS:
@@ -87,11 +91,12 @@ class _Block(nn.Module):
     features: int
     stride: int
     dtype: str
+    sync_batch_norm: bool = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         conv = partial(Conv, self.features, use_bias=False, dtype=self.dtype)
-        norm = partial(batch_norm, train=train, dtype=self.dtype)
+        norm = partial(batch_norm, train=train, dtype=self.dtype, sync=self.sync_batch_norm)
         y = relu(norm(conv((3, 3), strides=self.stride)(x)))
         y = norm(conv((3, 3))(y))
         if x.shape != y.shape:
@@ -109,13 +114,14 @@ class ResNet18(Network):
     filters: int = 64
     classes: int = 10
     dtype: str = "float32"
+    sync_batch_norm: bool = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
         x = Conv(self.filters, (3, 3), use_bias=False, dtype=self.dtype)(normalised(x))
-        x = relu(batch_norm(x, train, self.dtype))
+        x = relu(batch_norm(x, train, self.dtype, self.sync_batch_norm))
         for stage in range(4):
             for stride in (1 if stage == 0 else 2, 1):
-                x = _Block(self.filters * 2**stage, stride, self.dtype)(x, train)
+                x = _Block(self.filters * 2**stage, stride, self.dtype, self.sync_batch_norm)(x, train)
         features = x.mean((1, 2), dtype=jnp.float32)
         return nn.Dense(self.classes)(features), features

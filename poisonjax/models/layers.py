@@ -289,12 +289,13 @@ class Conv(nn.Module):
         return y + self.param("bias", nn.initializers.zeros_init(), (self.features,)).astype(self.dtype)
 
 
-def batch_norm(x: Array, train: bool, dtype: str = "float32") -> Array:
+def batch_norm(x: Array, train: bool, dtype: str = "float32", sync: bool = True) -> Array:
     """flax's BatchNorm inside a compact module (Ioffe & Szegedy 2015, algorithm 1); running averages keep 0.9 a step.
 
-    x [b ... c] -> the same, in `dtype`. When training, mean and variance are those of the rows of all devices.
+    x [b ... c] -> the same, in `dtype`. When training, mean and variance are those of the rows of all devices, or
+    without `sync` of each device's own, which costs no all-reduce.
     """
-    axis = distributed.axis() if train else None
+    axis = distributed.axis() if train and sync else None
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, axis_name=axis)(x)
 
 

@@ -15,8 +15,9 @@ class Network(nn.Module):
 
     def __post_init__(self):
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
-        for name, value in settings.items():
-            if isinstance(value, int | tuple) and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
+        sizes = {name: value for name, value in settings.items() if isinstance(value, int | tuple)}
+        for name, value in sizes.items():
+            if not isinstance(value, bool) and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if settings.get("dtype", DTYPES[0]) not in DTYPES:
             raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {self.dtype!r}")

@@ -267,16 +267,17 @@ class Norm(nn.Module):
 
     train: bool
     dtype: str = "float32"
+    sync: bool = True
 
     @nn.compact
     def __call__(self, x):
-        return batch_norm(x, self.train, self.dtype)
+        return batch_norm(x, self.train, self.dtype, self.sync)
 
 
-def normed(x, dtype="float32"):
+def normed(x, dtype="float32", sync=True):
     """x [b h w c] when training -> (output, running averages after one step)."""
     variables = Norm(train=False).init(jax.random.key(0), x)
-    out, new = Norm(True, dtype).apply(variables, x, mutable=["batch_stats"])
+    out, new = Norm(True, dtype, sync).apply(variables, x, mutable=["batch_stats"])
     return out, new["batch_stats"]["BatchNorm_0"]
 
 
@@ -311,6 +312,15 @@ def test_batch_norm_is_over_the_rows_of_all_devices(monkeypatch):
     for part in (0, 1):
         chex.assert_trees_all_close(jax.tree.map(lambda leaf, part=part: leaf[part], parts[1]), whole[1], atol=1e-6)
     jax.jit(Norm(train=False).init)(jax.random.key(0), x)  # evaluation knows no devices
+
+
+def test_batch_norm_without_sync_is_over_the_rows_of_a_device(monkeypatch):
+    x = drawn([(6, 4, 3, 2)])[0].reshape(2, 3, 4, 3, 2)
+    monkeypatch.setattr(distributed, "alone", lambda: False)
+    apart = jax.vmap(lambda x: normed(x, sync=False), axis_name=distributed.axis())(x)
+    monkeypatch.undo()
+    chex.assert_trees_all_close(apart, jax.vmap(normed)(x), atol=1e-6)
+    assert not np.allclose(apart[1]["mean"][0], apart[1]["mean"][1])
 
 
 def row_keys(rows):
