@@ -62,6 +62,7 @@ class MobileNet(Network):
     dtype: str = "float32"
     sync_batch_norm: bool = True
 
+    FOLDS = True
     LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
     def __post_init__(self):
@@ -115,6 +116,8 @@ class ResNet18(Network):
     classes: int = 10
     dtype: str = "float32"
     sync_batch_norm: bool = True
+
+    FOLDS = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from poisonjax.models.folding import folded
+from poisonjax.models.network import Network
 from poisonjax.types import Array, LogitsFn
 
 
@@ -28,5 +30,7 @@ def initial_state(model: nn.Module, tx: optax.GradientTransformation, image: Arr
 
 def eval_logits(model: nn.Module, state: TrainState) -> LogitsFn:
     """The network in evaluation mode, which is all that an attack sees."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    fold = isinstance(model, Network) and model.FOLDS
+    params, batch_stats = folded(state.params, state.batch_stats) if fold else (state.params, state.batch_stats)
+    variables = {"params": params, "batch_stats": batch_stats}
     return lambda x: model.apply(variables, x)[0]
