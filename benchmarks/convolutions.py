@@ -25,10 +25,12 @@ from poisonjax.types import Examples
 FLAX = {"Conv": nn.Conv, "max_pool2": lambda x: nn.max_pool(x, (2, 2), (2, 2))}
 
 
-def compiled_step(model: nn.Module, steps: int, batch: int) -> Callable[[], object]:
-    """One PGD training step on random images of the size of MNIST's, compiled and run once."""
+def compiled_step(
+    model: nn.Module, steps: int, batch: int, shape: tuple[int, int, int] = (28, 28, 1)
+) -> Callable[[], object]:
+    """One PGD training step on random images [h w c], compiled."""
     tx, key = optax.adam(1e-3), jax.random.key(0)
-    image = jax.random.bits(key, (batch, 28, 28, 1), "uint8")
+    image = jax.random.bits(key, (batch, *shape), "uint8")
     examples = Examples(image, jnp.arange(batch) % model.classes, jnp.arange(batch))
     step = compilation.jit(make_train_step(model, Madry(PGD(Linf(0.3), step=0.01, steps=steps)), tx, total_steps=1))
     arguments = (initial_state(model, tx, image[0], key), examples, jnp.ones(batch, bool), key)
@@ -42,14 +44,16 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def race(model: nn.Module, steps: int, batch: int, repeats: int) -> tuple[float, float]:
-    """Median images/s of flax's layers and of ours, taking turns."""
+def race(programs: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Median seconds of each program; they take turns."""
+    rounds = [[seconds(program) for program in programs] for _ in range(1 + repeats)]
+    return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
+
+
+def with_flax(model: nn.Module, steps: int, batch: int) -> Callable[[], object]:
+    """The same step with flax's own layers."""
     with mock.patch.multiple(mnist, **FLAX):
-        theirs = compiled_step(model, steps, batch)
-    ours = compiled_step(model, steps, batch)
-    seconds(theirs), seconds(ours)
-    times = [(seconds(theirs), seconds(ours)) for _ in range(repeats)]
-    return tuple(batch / statistics.median(column) for column in zip(*times, strict=True))
+        return compiled_step(model, steps, batch)
 
 
 def main() -> None:
@@ -60,7 +64,8 @@ def main() -> None:
     args = parser.parse_args()
     print(f"jax {jax.__version__} on {jax.devices()[0]}, PGD-{args.steps}, batch {args.batch}: images/s")
     for model in (WongCNN(), MadryCNN(), ReportCNN()):
-        theirs, ours = race(model, args.steps, args.batch, args.repeats)
+        programs = [with_flax(model, args.steps, args.batch), compiled_step(model, args.steps, args.batch)]
+        theirs, ours = (args.batch / median for median in race(programs, args.repeats))
         print(
             f"{type(model).__name__:10} flax {theirs:8.1f}   ours {ours:8.1f}   ratio {ours / theirs:5.1f}", flush=True
         )

@@ -6,8 +6,9 @@
 What runs is what benchmarks/throughput.py times. The points of an axis take turns; shown is the median. Time is called
 linear if a straight line, fitted to have small relative residuals, misses no point by more than 10 %. The layers of a
 network that is k times as wide have k squared the weights, so its axis is FLOPs, not width. Memory is called flat if
-the largest is at most 10 % above the smallest: of the compiled program by its own account, and, on a CPU, the peak of a
-fresh process that compiles and runs it. That is asked of epochs and PGD steps; a data set and a network do need room.
+the largest is at most 10 % above the smallest: of the compiled program by its own account, and, on a CPU, the peak of
+fresh processes that compile and run it, of which again the median counts, since compilation in several threads takes now
+more, now less. That is asked of epochs and PGD steps; a data set and a network do need room.
 """
 
 import argparse
@@ -99,11 +100,12 @@ def peak(point: Point) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def peaks(points: list[Point]) -> list[float]:
-    """Of each point in a fresh process."""
+def peaks(points: list[Point], repeats: int) -> list[float]:
+    """Median of each point over as many fresh processes; the points take turns."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        return list(pool.map(peak, points))
+        megabytes = list(pool.map(peak, points * repeats))
+    return [statistics.median(megabytes[at :: len(points)]) for at in range(len(points))]
 
 
 def verdict(claim: str, error: float) -> str:
@@ -126,13 +128,13 @@ def table(unit: str, points: list[Point], times: list[float], memory: dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--axes", nargs="+", choices=("images", "epochs", "steps", "width"), help="default: all")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs, of which the median is shown (default: 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="runs, of which the median is shown (default: 5)")
     args = parser.parse_args()
     cpu = jax.default_backend() == "cpu"
     print(f"jax {jax.__version__} on {jax.device_count()} x {jax.devices()[0].device_kind}\n", flush=True)
     chosen = {name: axis for name, axis in axes(cpu).items() if name in (args.axes or axes(cpu))}
     # The processes come first: on Linux a peak starts from that of the process which starts them.
-    process = {name: {"process MB": peaks(chosen[name][1])} for name in chosen if cpu and name in FLAT}
+    process = {name: {"process MB": peaks(chosen[name][1], args.repeats)} for name in chosen if cpu and name in FLAT}
     for name, (unit, points) in chosen.items():
         times, program = timed(points, args.repeats)
         print(f"### {name}, from {points[0].work}\n", flush=True)
