@@ -1,4 +1,4 @@
-"""Images/s of a PGD adversarial training step on this machine: batch norms folded into the convolutions, and as they are.
+"""Images/s of a PGD adversarial training step: batch norms folded into the convolutions, and as they are.
 
     python -m benchmarks.folding --filters=16 --steps=10 --batch=64
 

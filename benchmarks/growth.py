@@ -7,8 +7,8 @@ What runs is what benchmarks/throughput.py times. The points of an axis take tur
 linear if a straight line, fitted to have small relative residuals, misses no point by more than 10 %. The layers of a
 network that is k times as wide have k squared the weights, so its axis is FLOPs, not width. Memory is called flat if
 the largest is at most 10 % above the smallest: of the compiled program by its own account, and, on a CPU, the peak of
-fresh processes that compile and run it, of which again the median counts, since compilation in several threads takes now
-more, now less. That is asked of epochs and PGD steps; a data set and a network do need room.
+fresh processes that compile and run it, of which again the median counts, since compilation in several threads takes
+now more, now less. That is asked of epochs and PGD steps; a data set and a network do need room.
 """
 
 import argparse
