@@ -212,8 +212,10 @@ class Worker:
 def environment(platform: str, devices: int) -> dict[str, str]:
     """What a process needs to use one platform, and so many devices that a CPU is made to look like."""
     env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | ({"JAX_PLATFORMS": "cpu"} if platform == "cpu" else {})
-    if devices > 1:  # PJRT_NPROC: with fewer threads they would wait for each other for ever, more are slower
-        env |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PJRT_NPROC": str(2 * devices)}
+    if devices > 1:
+        env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    if devices > cores():  # with fewer threads they may wait for each other for ever; more than cores are slower
+        env["PJRT_NPROC"] = str(2 * devices)
     return env
 
 
@@ -249,13 +251,18 @@ def table(name: str, work: Work, rows: list[dict]) -> str:
     return "\n".join([*lines, ""])
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def machine() -> dict:
     """Where and when this runs."""
     info = Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return {
         "cpu": models[0] if info.exists() and models else host.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "system": f"{host.system()} {host.machine()}, Python {host.python_version()}",
         "load": round(os.getloadavg()[0], 1),
         "date": time.strftime("%Y-%m-%d"),
