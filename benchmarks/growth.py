@@ -17,8 +17,8 @@ import multiprocessing
 import resource
 import statistics
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -26,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.convolutions import race
 from benchmarks.flops import forward_flops, training_flops
 from benchmarks.throughput import Ours, Work, mnist
 from poisonjax.models import MadryCNN, WongCNN
@@ -84,14 +85,8 @@ def timed(points: list[Point], repeats: int) -> tuple[list[float], list[float]]:
     ours = [Ours(point.work) for point in points]
     for one in ours:
         one.run(1)
-    rounds = [[seconds(one, point.steps) for one, point in zip(ours, points, strict=True)] for _ in range(repeats)]
-    return [statistics.median(column) for column in zip(*rounds, strict=True)], [one.megabytes() for one in ours]
-
-
-def seconds(ours: Ours, steps: int) -> float:
-    start = time.perf_counter()
-    ours.run(steps)
-    return time.perf_counter() - start
+    runs = [partial(one.run, point.steps) for one, point in zip(ours, points, strict=True)]
+    return race(runs, repeats), [one.megabytes() for one in ours]
 
 
 def peak(point: Point) -> float:
