@@ -78,8 +78,8 @@ def _cpu_gradients(x, kernel, g, strides, pads):
         return jax.vjp(partial(_patches_conv, strides=strides, pads=pads), x, kernel)[1](g)
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape, pads, strict=False))
-    to_kernel = _lax_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), strides, pads)
-    return _conv(g, turned, strides, rest), to_kernel.transpose(1, 2, 0, 3)
+    to_kernel = _lax_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1), pads)
+    return _conv(g, turned, (1, 1), rest), to_kernel.transpose(1, 2, 0, 3)
 
 
 def _as_product(x, kernel, strides) -> bool:
