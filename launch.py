@@ -22,6 +22,7 @@ flags.DEFINE_multi_string("set", [], "section.field=value, as in poison.rate=.05
 flags.DEFINE_multi_string("sweep", [], "section.field=value,value; repeatable; every combination is a run.")
 flags.DEFINE_float("save_every", 30.0, "Seconds between checkpoints.", lower_bound=0.0)
 flags.DEFINE_bool("stream", False, "Feed training from the record files, for data larger than device memory.")
+flags.DEFINE_integer("cpu_devices", 1, "Devices that a CPU is split into; one a core is fastest.", lower_bound=1)
 flags.DEFINE_bool("distributed", False, "One of several processes of a job: Cloud TPU, SLURM, or JAX_* variables.")
 flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs, or none. Default: ~/.cache/poisonjax.")
 flags.DEFINE_bool("list", False, "Name the experiments, with what they claim, and stop.")
@@ -82,6 +83,8 @@ def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
     from poisonjax.compilation import keep_programs
 
     keep_programs(FLAGS.compilation_cache)
+    if FLAGS.cpu_devices > 1:
+        distributed.split_cpu(FLAGS.cpu_devices)
     if FLAGS.distributed:
         distributed.initialize()
     scale = chosen_scale(FLAGS.scale)

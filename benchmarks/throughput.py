@@ -186,9 +186,10 @@ class Worker:
     """A contestant in its own process, asleep between its turns."""
 
     def __init__(self, who: str, name: str, platform: str, python: str = sys.executable, devices: int = 1):
-        command = [python, __file__, "--serve", who, "--works", name, "--platform", platform]
+        command = [python, __file__, "--serve", who, "--works", name, "--platform", platform, "--devices", str(devices)]
         self.who, self.said = who, tempfile.TemporaryFile("w+")  # noqa: SIM115
-        env = os.environ | environment(platform, devices)
+        env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        env |= {"JAX_PLATFORMS": "cpu"} if platform == "cpu" else {}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.said, env=env, text=True)
         self.about = {"who": who, **json.loads(self._answer())}
@@ -207,16 +208,6 @@ class Worker:
     def close(self) -> None:
         self.process.communicate()
         self.said.close()
-
-
-def environment(platform: str, devices: int) -> dict[str, str]:
-    """What a process needs to use one platform, and so many devices that a CPU is made to look like."""
-    env = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | ({"JAX_PLATFORMS": "cpu"} if platform == "cpu" else {})
-    if devices > 1:
-        env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    if devices > cores():  # with fewer threads they may wait for each other for ever; more than cores are slower
-        env["PJRT_NPROC"] = str(2 * devices)
-    return env
 
 
 def race(start: list[Callable[[], Worker]], repeats: int, seconds: float) -> list[dict]:
@@ -251,18 +242,13 @@ def table(name: str, work: Work, rows: list[dict]) -> str:
     return "\n".join([*lines, ""])
 
 
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def machine() -> dict:
     """Where and when this runs."""
     info = Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return {
         "cpu": models[0] if info.exists() and models else host.processor(),
-        "cores": cores(),
+        "cores": distributed.cores(),
         "system": f"{host.system()} {host.machine()}, Python {host.python_version()}",
         "load": round(os.getloadavg()[0], 1),
         "date": time.strftime("%Y-%m-%d"),
@@ -319,6 +305,7 @@ def main() -> None:
     args = arguments()
     args.platform = args.platform or backend(args.python[0])
     if args.serve:
+        distributed.split_cpu(args.devices[0])
         return serve(args.serve, args.works[0], args.platform)
     args.peers = list(PEERS) if args.peers == [] else args.peers or []
     check(args)

@@ -45,6 +45,22 @@ def initialize() -> None:
         ) from None
 
 
+def split_cpu(devices: int) -> None:
+    """Makes the CPU of this machine so many devices. Before anything else of jax.
+
+    With no more of them than cores each has a thread. Otherwise all need two, or they may wait for each other for ever,
+    unless PJRT_NPROC says how many there are.
+    """
+    jax.config.update("jax_num_cpu_devices", devices)
+    if devices > cores():
+        os.environ.setdefault("PJRT_NPROC", str(2 * devices))
+
+
+def cores() -> int:
+    """Of the CPU, that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def alone() -> bool:
     """Whether one device does it all, so that nothing has to be shared out."""
     return _apart.get() or jax.device_count() == 1

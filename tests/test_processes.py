@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PJRT_NPROC": "4"}
 
 
 def started(data_dir, workdir, *flags, **env):
@@ -52,8 +51,9 @@ def test_data_on_the_host(plain, data_dir, tmp_path):
 
 
 def test_a_seed_on_each_device(plain, data_dir, tmp_path):
-    record, _ = finished(tmp_path, started(data_dir, tmp_path, "--seeds=2", **TWO_DEVICES))
+    record, _ = finished(tmp_path, started(data_dir, tmp_path, "--seeds=2", "--cpu_devices=2"))
     assert_same(record, plain, 2)
+    assert record["environment"]["device_count"] == 2
 
 
 def test_two_processes_of_which_one_writes(plain, data_dir, tmp_path):
