@@ -64,17 +64,20 @@ def _lax_gradients(x, kernel, g, strides, pads):
 
 
 def _cpu_conv(x, kernel, strides, pads):
-    if _as_product(x, kernel, strides):
+    if _as_product(x, kernel):
         return _patches_conv(x, kernel, strides, pads)
-    if pads == ((0, 0), (0, 0)):
+    if strides == (1, 1) and pads == ((0, 0), (0, 0)):
         # Without padding XLA of jax 0.10 first copies all patches to fresh memory; a row that is cut off is cheaper.
         return _lax_conv(x, kernel, strides, ((0, 1), (0, 0)))[:, :-1]
     return _lax_conv(x, kernel, strides, pads)
 
 
 def _cpu_gradients(x, kernel, g, strides, pads):
-    """Both are convolutions in the layout that loops leave fast, whose kernels are the turned one and g."""
-    if _as_product(x, kernel, strides):
+    """Both are convolutions in the layout that loops leave fast, whose kernels are the turned one and g.
+
+    With a stride they would be dilated, which XLA is slow at, so there too they are products.
+    """
+    if strides != (1, 1) or _as_product(x, kernel):
         return jax.vjp(partial(_patches_conv, strides=strides, pads=pads), x, kernel)[1](g)
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
     rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape, pads, strict=False))
@@ -82,9 +85,9 @@ def _cpu_gradients(x, kernel, g, strides, pads):
     return _conv(g, turned, (1, 1), rest), to_kernel.transpose(1, 2, 0, 3)
 
 
-def _as_product(x, kernel, strides) -> bool:
+def _as_product(x, kernel) -> bool:
     """Whether a product of matrices is the faster way, both to the output and back to x."""
-    return strides != (1, 1) or x.shape[-1] <= _FEW_CHANNELS or kernel.shape[:2] == (1, 1)
+    return x.shape[-1] <= _FEW_CHANNELS or kernel.shape[:2] == (1, 1)
 
 
 def _patches_conv(x, kernel, strides, pads):
