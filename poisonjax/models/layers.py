@@ -208,6 +208,29 @@ def _cpu_depthwise_gradients(x, kernel, g, strides, pads):
     return _depthwise(spread, kernel[::-1, ::-1], (1, 1), ((0, 0), (0, 0))), *to_kernel(g)
 
 
+@jax.custom_vjp
+def relu(x: Array) -> Array:
+    """x [...] -> max(x, 0), like jax.nn.relu, but keeps the result for its gradient, not x. Reverse mode only."""
+    return _by_platform(_cpu_relu, jax.nn.relu, x)
+
+
+def _relu_forward(x):
+    y = relu(x)
+    return y, y
+
+
+def _relu_backward(y, g):
+    return (jnp.where(y > 0, g, 0),)
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
+def _cpu_relu(x):
+    """With a zero that XLA cannot see: a zero that it knows it writes out as an array, and then keeps x as well."""
+    return jnp.maximum(x, lax.optimization_barrier(jnp.zeros((), x.dtype)))
+
+
 def max_pool2(x: Array) -> Array:
     """x [b h w c] -> [b h//2 w//2 c], the maximum of each 2x2 block; an odd last row or column is dropped.
 

@@ -7,9 +7,8 @@ in `dtype`, float32 or bfloat16; parameters, features and logits are float32.
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.nn import relu
 
-from poisonjax.models.layers import Conv, Dropout, max_pool2
+from poisonjax.models.layers import Conv, Dropout, max_pool2, relu
 from poisonjax.models.network import Network, Outputs
 from poisonjax.types import Array
 

@@ -13,7 +13,7 @@ from jax import lax
 
 from poisonjax import distributed
 from poisonjax.models import layers
-from poisonjax.models.layers import Conv, Dropout, batch_norm, conv, depthwise_conv, max_pool2
+from poisonjax.models.layers import Conv, Dropout, batch_norm, conv, depthwise_conv, max_pool2, relu
 
 CASES = {  # image [h w c], kernel [i j c f] or, depthwise, [i j 1 c], stride, padding
     "grey image": ((9, 8, 1), (5, 4, 1, 6), 1, "SAME"),
@@ -232,6 +232,14 @@ def test_max_pool_loses_no_gradient(platform):
     to_x = np.asarray(out_and_gradient(x, g)[1])
     np.testing.assert_allclose(to_x[:, :6, :8].reshape(3, 3, 2, 4, 2, 4).sum((2, 4)), g, rtol=1e-5)
     assert not to_x[:, 6:].any() and not to_x[:, :, 8:].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_relu_and_gradient_are_those_of_jax(dtype, platform):
+    x = jnp.array([-jnp.inf, -2, -0.0, 0, 0.5, 3, jnp.inf, jnp.nan], dtype)
+    g = jnp.arange(1, len(x) + 1, dtype=dtype)
+    ours, theirs = (jax.jit(lambda x, g, f=f: (f(x), *jax.vjp(f, x)[1](g)))(x, g) for f in (relu, nn.relu))
+    chex.assert_trees_all_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
