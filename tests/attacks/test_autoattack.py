@@ -114,8 +114,8 @@ def test_published_budgets():
 @pytest.fixture(scope="module")
 def whole():
     """AutoAttack of a trained network, with its result and its keys."""
-    net, ball, keys = victim(True), Linf(0.25), jax.random.split(jax.random.key(0), 32)
-    attack = AutoAttack(ball, steps=3, targets=2, queries=30)
+    net, ball, keys = victim(True), Linf(0.3), jax.random.split(jax.random.key(0), 32)
+    attack = AutoAttack(ball, steps=1, targets=2, queries=100)  # too few steps, so that other stages have work
     x_adv = jax.jit(lambda x, y: attack(net.logits_fn, x, y, keys))(net.x, net.y)
     return net, attack, keys, x_adv
 

@@ -10,7 +10,7 @@ from poisonjax.types import Cost
 from tests.attacks.references import robust_accuracy, victim
 
 OWN = PatchAttack(6, search=PGD(Linf(1.0), step=0.2, steps=15, keep_best=True))
-UNIVERSAL = Patch(9, rotation=20.0, scale=(0.9, 1.1), steps=80, batch=32, learning_rate=0.1)
+UNIVERSAL = Patch(12, rotation=20.0, scale=(0.9, 1.1), steps=80, batch=32, learning_rate=0.1)
 
 
 def changed(x_adv, x):
@@ -85,7 +85,7 @@ def decided(attack, patch):
 def test_a_universal_patch_fools_images_that_it_has_not_seen():
     net = victim(images=256)
     patch = crafted(UNIVERSAL, net.y[:128])
-    assert patch.min() >= 0 and patch.max() <= 1 and patch.shape == (9, 9, 1)
+    assert patch.min() >= 0 and patch.max() <= 1 and patch.shape == (12, 12, 1)
     noise = jax.random.uniform(jax.random.key(3), patch.shape)
     right, by_chance = (np.mean(decided(UNIVERSAL, of) == net.y[128:]) for of in (patch, noise))
     assert right < by_chance - 0.2
