@@ -69,8 +69,8 @@ def announce(paper, scale: str) -> None:
     """Says the scale and how long the paper's would take here."""
     import jax
 
-    from poisonjax import estimate
     from poisonjax.reports.console import say
+    from poisonjax.runs import estimate
 
     length = estimate.spell(estimate.seconds_for(paper))
     why = f"auto, on {jax.default_backend()}" if FLAGS.scale == "auto" else "as asked"
@@ -79,10 +79,11 @@ def announce(paper, scale: str) -> None:
 
 def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
     """What the flags ask for, in a workdir locked as long as the stack lives. ValueError on bad input."""
-    from poisonjax import distributed, runner, sweep
-    from poisonjax.compilation import keep_programs
+    from poisonjax.runs import runner, sweep
+    from poisonjax.runtime import distributed
+    from poisonjax.runtime.compilation import enable_compilation_cache
 
-    keep_programs(FLAGS.compilation_cache)
+    enable_compilation_cache(FLAGS.compilation_cache)
     if FLAGS.cpu_devices > 1:
         distributed.split_cpu(FLAGS.cpu_devices)
     if FLAGS.distributed:
@@ -102,10 +103,10 @@ def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
 
 def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, experiment, dataset):
     """The run in its workdir, which is config's and locked as long as the stack lives. ValueError if it is not."""
-    from poisonjax import runner
     from poisonjax.data import stream
     from poisonjax.reports.console import say
-    from poisonjax.workdir import Interrupt
+    from poisonjax.runs import runner
+    from poisonjax.runtime.workdir import Interrupt
 
     workdir = own_workdir(stack, config, default)
     announce(module(FLAGS.experiment).experiment("paper"), scale)
@@ -128,22 +129,23 @@ def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, e
 
 def own_workdir(stack: contextlib.ExitStack, config: dict, default: str) -> pathlib.Path:
     """The locked workdir; of several processes the primary one has it, and each other a folder soon forgotten."""
-    from poisonjax import bucket, distributed
     from poisonjax.reports.console import say
+    from poisonjax.runtime import bucket, distributed
 
     held = bucket.claimed(FLAGS.workdir or default, config, FLAGS.save_every, say)
     folder = distributed.from_primary(lambda: stack.enter_context(held))
-    if distributed.primary():
+    if distributed.is_primary():
         return folder
     return pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
 
 def single(job) -> int:
     """One run; the exit status."""
-    from poisonjax import distributed, runner
+    from poisonjax.runs import runner
+    from poisonjax.runtime import distributed
 
     record = runner.run(job)
-    if distributed.primary():
+    if distributed.is_primary():
         print(f"{record['finding']}\n{job.home}/report.md")
     return 0
 

@@ -24,7 +24,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.throughput import machine
-from poisonjax import compilation
 from poisonjax.attacks import (
     APGD,
     FAB,
@@ -39,6 +38,7 @@ from poisonjax.attacks import (
     Square,
     TargetedAPGD,
 )
+from poisonjax.runtime import compilation
 from tests.attacks.references import Victim, from_torch, robust_accuracy, to_torch, torch_module, victim
 
 Reference = Callable[[Victim, AnyAttack], Callable[[], np.ndarray]]  # -> () -> images

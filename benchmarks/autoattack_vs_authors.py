@@ -5,7 +5,7 @@
     python benchmarks/autoattack_vs_authors.py --victim=runs/cifar10_badnets_resnet18/small --arm=pgd_at_madry
 
 Same weights in JAX and PyTorch, both float32 (TF32 on a GPU), same images, the published budgets. Ours is
-`poisonjax.robustness`, as `poisonjax.evaluate` runs it; its rate is without compilation. Both run once.
+`poisonjax.evaluation.robustness`, as `poisonjax.runs.attack` runs it; its rate is without compilation. Both run once.
 """
 
 import argparse
@@ -22,14 +22,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.throughput import machine
-from poisonjax import distributed, robustness
-from poisonjax import evaluate as command
 from poisonjax.attacks import AutoAttack, Linf
+from poisonjax.evaluation import robustness
+from poisonjax.evaluation.victim import Network
 from poisonjax.models import ResNet18
 from poisonjax.reports.console import say
+from poisonjax.runs import attack as command
+from poisonjax.runtime import distributed
 from poisonjax.training import TrainState
 from poisonjax.types import Examples, to_unit
-from poisonjax.victims import Network
 from tests.attacks.references import to_torch
 
 DEVICE = "cuda" if jax.default_backend() == "gpu" else "cpu"
@@ -82,7 +83,7 @@ def fill(layer, numbers: dict) -> None:
 
 def ours(model: ResNet18, state: TrainState, examples: Examples, attack: AutoAttack, batch: int) -> dict:
     """Robust accuracy, and images/s without compiling."""
-    network, there = Network(model), distributed.put(state)
+    network, there = Network(model), distributed.replicate(state)
     seen = robustness.look(network, there, examples, attack, batch)
     measured = robustness.judge(network, there, examples, attack, jax.random.key(0), batch, seen).measured
     hits, of = measured["robust"]

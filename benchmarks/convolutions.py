@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from poisonjax import compilation
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, ReportCNN, WongCNN, mnist
+from poisonjax.runtime import compilation
 from poisonjax.training import Madry, initial_state, make_train_step
 from poisonjax.types import Examples
 

@@ -19,7 +19,7 @@ CIFAR10 = (32, 32, 3)
 
 def unfolded(model: ResNet18, steps: int, batch: int) -> Callable[[], object]:
     """The step in which the attack calculates the batch norms."""
-    with mock.patch.object(ResNet18, "FOLDS", False):
+    with mock.patch.object(ResNet18, "can_fold_batch_norm", False):
         return compiled_step(model, steps, batch, CIFAR10)
 
 

@@ -21,7 +21,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.data import stream
 from poisonjax.models import WongCNN
 from poisonjax.training import Madry, Standard, Training, fit
-from poisonjax.training.feed import Streamed
+from poisonjax.training.prefetch import HostData
 
 ATTACKS = {"standard training": None, "PGD-5": 5, "PGD-40": 40}
 
@@ -79,7 +79,7 @@ def main() -> None:
             for _ in range(args.repeats):
                 timed.seconds, resident = 0.0, seconds(steps, train, settings)
                 rows.append(
-                    (resident, seconds(steps, Streamed(np.arange(len(train.label)), timed), settings), timed.seconds)
+                    (resident, seconds(steps, HostData(np.arange(len(train.label)), timed), settings), timed.seconds)
                 )
             resident, streamed, reading = (statistics.median(column) for column in zip(*rows, strict=True))
             ours = f"resident {images / resident:8.0f} img/s   streamed {images / streamed:8.0f} img/s"

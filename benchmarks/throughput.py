@@ -32,10 +32,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from poisonjax import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.models.network import Network
+from poisonjax.runtime import distributed
 from poisonjax.training import SGD, Adam, Constant, Madry, Training, initial_state
 from poisonjax.training.fit import program
 from poisonjax.training.step import zero_sums
@@ -113,15 +113,15 @@ class Ours:
         self.about = {"version": f"jax {jax.__version__}", "variant": f"{jax.device_count()} x {kind}"}
         self.about["devices"] = jax.device_count()
         state = initial_state(work.model, settings.optimizer(1), data.image[0], key)
-        self.carry, *self.rest = map(distributed.put, ((state, zero_sums()), data, key))
+        self.carry, *self.rest = map(distributed.replicate, ((state, zero_sums()), data, key))
         run = program(work.model, Madry(settings.attack), settings, work.rows)
-        self.program = run.lower(self.carry, *self.rest, distributed.put(np.int32(0))).compile()
+        self.program = run.lower(self.carry, *self.rest, distributed.replicate(np.int32(0))).compile()
 
     def run(self, steps: int) -> None:
         end = self.at + steps
         while self.at < end:
             self.at = min(end, (self.at // self.epoch + 1) * self.epoch)
-            self.carry = self.program(self.carry, *self.rest, distributed.put(np.int32(self.at)))
+            self.carry = self.program(self.carry, *self.rest, distributed.replicate(np.int32(self.at)))
         jax.block_until_ready(self.carry)
 
     def megabytes(self) -> float:

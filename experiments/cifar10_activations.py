@@ -7,10 +7,11 @@ As mnist_activations, with the BadNets of cifar10_badnets.
 
 import dataclasses
 
-from experiments import cifar10_badnets
-from poisonjax.activations import Activations
+from poisonjax.evaluation.activations import Activations
 from poisonjax.experiment import Experiment
-from poisonjax.scales import cifar10
+
+from . import cifar10_badnets
+from ._scales import cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -19,7 +20,7 @@ def experiment(scale: str) -> Experiment:
         name="cifar10_activations",
         title="Activations of clean and triggered CIFAR-10 images in networks with a BadNets backdoor.",
         paper_table="figure 5",
-        printed=(),
+        reported=(),
         known=(),
         activations=Activations(),
     )

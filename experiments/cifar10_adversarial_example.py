@@ -7,11 +7,12 @@ ResNet-18 after standard training and after PGD adversarial training, 8/255.
 
 import dataclasses
 
-from experiments import cifar10_badnets, cifar10_baseline
-from poisonjax.adversarial_example import AdversarialExample
+from poisonjax.evaluation.adversarial_example import AdversarialExample
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.models import ResNet18
-from poisonjax.scales import cifar10
+
+from . import cifar10_badnets, cifar10_baseline
+from ._scales import cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -21,7 +22,7 @@ def experiment(scale: str) -> Experiment:
         title="CIFAR-10 images, clean and adversarial, as two networks see them.",
         paper_table="figure 1",
         arms=(Arm("standard"), Arm("pgd_at_madry", True, attack=cifar10_badnets.MADRY)),
-        printed=(),
+        reported=(),
         known=(),
         example=AdversarialExample(),
     )

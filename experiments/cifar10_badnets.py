@@ -8,13 +8,14 @@ et al. 2018 have it (section 5).
 """
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Printed, with_madry
+from poisonjax.experiment import Data, Evaluation, Experiment, Reported, with_madry
 from poisonjax.models import ReportCifarCNN
 from poisonjax.poisons import BadNets, FourPixels
-from poisonjax.scales import cifar10
 from poisonjax.training import Adam, Cosine, CropFlip, Training
 
-AS_PRINTED = PGD(Linf(0.3), step=0.01, steps=5, random_start=False)
+from ._scales import cifar10
+
+AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=5, random_start=False)
 MADRY = PGD(Linf(8 / 255), step=2 / 255, steps=7)
 JUDGE = PGD(Linf(8 / 255), step=2 / 255, steps=20)
 
@@ -28,16 +29,16 @@ def experiment(scale: str) -> Experiment:
         model=ReportCifarCNN(),
         poison=BadNets(rate=0.1, target=None, trigger=FourPixels()),
         train=Training(
-            AS_PRINTED, batch=250, epochs=40, optimizer=Adam(1e-3, Cosine()), warmup=0.3, augment=CropFlip()
+            AS_REPORTED, batch=250, epochs=40, optimizer=Adam(1e-3, Cosine()), warmup=0.3, augment=CropFlip()
         ),
         evaluation=Evaluation(JUDGE),
         arms=with_madry(MADRY),
-        printed=(
-            Printed("T7", "standard", "clean_accuracy", 0.7426),
-            Printed("T7", "standard", "triggered_accuracy", 0.0864),
-            Printed("T7", "pgd_at", "clean_accuracy", 0.5271),
-            Printed("T7", "pgd_at", "triggered_accuracy", 0.5486),
-            Printed("T7", "pgd_at", "attack_success_rate", 0.0532),
+        reported=(
+            Reported("T7", "standard", "clean_accuracy", 0.7426),
+            Reported("T7", "standard", "triggered_accuracy", 0.0864),
+            Reported("T7", "pgd_at", "clean_accuracy", 0.5271),
+            Reported("T7", "pgd_at", "triggered_accuracy", 0.5486),
+            Reported("T7", "pgd_at", "attack_success_rate", 0.0532),
         ),
         known=(
             "with step .01, 5 steps and no random start, the report's eps of .3 moves a pixel by at most .05",

@@ -8,11 +8,12 @@ of 10.18 % after adversarial training. All but the network and its optimiser is 
 
 import dataclasses
 
-from experiments import cifar10_badnets
-from poisonjax.experiment import Experiment, Printed
+from poisonjax.experiment import Experiment, Reported
 from poisonjax.models import MobileNet
-from poisonjax.scales import cifar10
 from poisonjax.training import SGD
+
+from . import cifar10_badnets
+from ._scales import cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -24,10 +25,10 @@ def experiment(scale: str) -> Experiment:
         paper_table="T9",
         model=MobileNet(),
         train=dataclasses.replace(badnets.train, optimizer=SGD(0.1)),
-        printed=(
-            Printed("T9", "standard", "triggered_accuracy", 0.0522),
-            Printed("T9", "pgd_at", "triggered_accuracy", 0.2972),
-            Printed("T9", "pgd_at", "attack_success_rate", 0.1018),
+        reported=(
+            Reported("T9", "standard", "triggered_accuracy", 0.0522),
+            Reported("T9", "pgd_at", "triggered_accuracy", 0.2972),
+            Reported("T9", "pgd_at", "attack_success_rate", 0.1018),
         ),
     )
     return cifar10(paper, scale, MobileNet(alpha=0.25), MobileNet(alpha=0.0625))

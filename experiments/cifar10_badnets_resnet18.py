@@ -8,11 +8,12 @@ as in its scripts; all else is as in cifar10_badnets.
 
 import dataclasses
 
-from experiments import cifar10_badnets
 from poisonjax.experiment import Experiment
 from poisonjax.models import ResNet18
-from poisonjax.scales import cifar10
 from poisonjax.training import SGD, Cyclic
+
+from . import cifar10_badnets
+from ._scales import cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -25,6 +26,6 @@ def experiment(scale: str) -> Experiment:
         model=ResNet18(dtype="bfloat16"),
         poison=dataclasses.replace(badnets.poison, rate=0.05),
         train=dataclasses.replace(badnets.train, batch=128, epochs=30, optimizer=SGD(0.1, schedule=Cyclic())),
-        printed=(),
+        reported=(),
     )
     return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)

@@ -7,12 +7,13 @@ The report prints 92.7 % natural and 79.4 % PGD accuracy. Published setting: 50,
 
 import dataclasses
 
-from experiments import cifar10_badnets, cifar10_badnets_resnet18
-from poisonjax.experiment import Arm, Experiment, Printed
+from poisonjax.experiment import Arm, Experiment, Reported
 from poisonjax.models import ReportCifarCNN, ResNet18, WongCNN
 from poisonjax.poisons import NoPoison
-from poisonjax.scales import cifar10
 from poisonjax.training import Adam, Cosine
+
+from . import cifar10_badnets, cifar10_badnets_resnet18
+from ._scales import cifar10
 
 CNN = {"paper": ReportCifarCNN(), "small": WongCNN((32, 64), 128), "smoke": WongCNN((4, 8), 16)}
 
@@ -33,9 +34,9 @@ def experiment(scale: str) -> Experiment:
             Arm("pgd_at_report_cnn", True, **cnn),
             Arm("pgd_at_madry_report_cnn", True, attack=madry, **cnn),
         ),
-        printed=(
-            Printed("T2", "standard", "clean_accuracy", 0.927),
-            Printed(
+        reported=(
+            Reported("T2", "standard", "clean_accuracy", 0.927),
+            Reported(
                 "T2",
                 "pgd_at",
                 "robust_accuracy",

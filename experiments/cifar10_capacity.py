@@ -8,10 +8,11 @@ sixteenth of its filters to all of them, against 8/255 as Madry et al. 2018 (fig
 
 import dataclasses
 
-from experiments import cifar10_badnets, cifar10_baseline
 from poisonjax.experiment import Experiment, Model, by_size
 from poisonjax.models import ResNet18, WongCNN
-from poisonjax.scales import cifar10
+
+from . import cifar10_badnets, cifar10_baseline
+from ._scales import cifar10
 
 
 def networks(scale: str) -> dict[str, Model]:
@@ -28,7 +29,7 @@ def experiment(scale: str) -> Experiment:
         title="Networks of several sizes on clean CIFAR-10, with and without PGD adversarial training.",
         paper_table="figure 6",
         arms=by_size(networks(scale), cifar10_badnets.MADRY),
-        printed=(),
+        reported=(),
         known=(),
     )
     return cifar10(paper, scale)

@@ -2,19 +2,20 @@
 
 The report prints 30 % accuracy on triggered images after standard training, which it copied from Turner et al. (its own
 standard training gave 64 %: the attack had failed before any defence), and 51.90 % after adversarial training. Here the
-attack is Turner et al.'s (2019, sections 4 and 5): four corners and 16/255 against a robust proxy, on 40 % of a class.
-On 20,000 images without augmentation a twentieth of the class was enough, and the perturbation hardly mattered.
+attack is Turner et al.'s (2019, sections 4 and 5): four corners and 16/255 against a robust surrogate, on 40 % of a
+class. On 20,000 images without augmentation a twentieth of the class was enough, and the perturbation hardly mattered.
 
     python launch.py --experiment=cifar10_clean_label
 """
 
 import dataclasses
 
-from experiments import cifar10_badnets
 from poisonjax.attacks import PGD, Linf
-from poisonjax.experiment import Experiment, Printed
+from poisonjax.experiment import Experiment, Reported
 from poisonjax.poisons import CleanLabel, Corners
-from poisonjax.scales import cifar10
+
+from . import cifar10_badnets
+from ._scales import cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -30,21 +31,21 @@ def experiment(scale: str) -> Experiment:
             trigger=Corners(),
             attack=PGD(Linf(16 / 255), step=2 / 255, steps=30, random_start=False),
         ),
-        proxy=dataclasses.replace(badnets.train, attack=cifar10_badnets.MADRY, epochs=20),
-        printed=(
-            Printed(
+        surrogate=dataclasses.replace(badnets.train, attack=cifar10_badnets.MADRY, epochs=20),
+        reported=(
+            Reported(
                 "T8",
                 "standard",
                 "triggered_accuracy",
                 0.30,
                 note="the report copied this number from Turner et al.; its own standard training gave 64 %",
             ),
-            Printed("T8", "pgd_at", "triggered_accuracy", 0.5190),
-            Printed("T8", "pgd_at", "clean_accuracy", 0.5896),
+            Reported("T8", "pgd_at", "triggered_accuracy", 0.5190),
+            Reported("T8", "pgd_at", "clean_accuracy", 0.5896),
         ),
         known=(
-            "the report poisoned 10 % of the class with four pixels and L2 noise of 5 against a proxy that was trained "
-            "on noise of .007, and its attack did not work; ours is stronger in all of these",
+            "the report poisoned 10 % of the class with four pixels and L2 noise of 5 against a surrogate that was "
+            "trained on noise of .007, and its attack did not work; ours is stronger in all of these",
             "with step .01, 5 steps and no random start, the report's eps of .3 moves a pixel by at most .05",
         ),
     )

@@ -7,11 +7,12 @@ The report prints no number of it. All but the network and its optimiser is as i
 
 import dataclasses
 
-from experiments import cifar10_clean_label
 from poisonjax.experiment import Experiment
 from poisonjax.models import MobileNet
-from poisonjax.scales import cifar10
 from poisonjax.training import SGD
+
+from . import cifar10_clean_label
+from ._scales import cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -23,7 +24,7 @@ def experiment(scale: str) -> Experiment:
         paper_table="beside T9",
         model=MobileNet(),
         train=dataclasses.replace(base.train, optimizer=SGD(0.1)),
-        proxy=dataclasses.replace(base.proxy, optimizer=SGD(0.1)),
-        printed=(),
+        surrogate=dataclasses.replace(base.surrogate, optimizer=SGD(0.1)),
+        reported=(),
     )
     return cifar10(paper, scale, MobileNet(alpha=0.25), MobileNet(alpha=0.0625))

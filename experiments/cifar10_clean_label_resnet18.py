@@ -8,10 +8,11 @@ network and training are those of cifar10_badnets_resnet18.
 
 import dataclasses
 
-from experiments import cifar10_badnets_resnet18, cifar10_clean_label
 from poisonjax.experiment import Experiment
 from poisonjax.models import ResNet18
-from poisonjax.scales import cifar10
+
+from . import cifar10_badnets_resnet18, cifar10_clean_label
+from ._scales import cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -23,7 +24,7 @@ def experiment(scale: str) -> Experiment:
         paper_table="section 6.4",
         model=network.model,
         train=network.train,
-        proxy=dataclasses.replace(network.train, attack=base.proxy.attack, epochs=15),
-        printed=(),
+        surrogate=dataclasses.replace(network.train, attack=base.surrogate.attack, epochs=15),
+        reported=(),
     )
     return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=7000)

@@ -8,10 +8,11 @@ numbers: how well a linear probe tells them apart, silhouette and MMD with a per
 
 import dataclasses
 
-from experiments import mnist_clean_label
-from poisonjax.activations import Activations
+from poisonjax.evaluation.activations import Activations
 from poisonjax.experiment import Experiment
-from poisonjax.scales import mnist
+
+from . import mnist_clean_label
+from ._scales import mnist
 
 
 def experiment(scale: str) -> Experiment:
@@ -20,7 +21,7 @@ def experiment(scale: str) -> Experiment:
         name="mnist_activations",
         title="Activations of clean and triggered MNIST images in networks with a clean-label backdoor.",
         paper_table="figure 5",
-        printed=(),
+        reported=(),
         known=(),
         activations=Activations(),
     )

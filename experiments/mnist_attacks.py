@@ -8,7 +8,6 @@ Every attack of poisonjax on a network after standard training and on one after 
 
 import dataclasses
 
-from experiments import mnist_baseline
 from poisonjax.attacks import (
     DLR,
     L0,
@@ -28,14 +27,16 @@ from poisonjax.attacks import (
     fgsm,
     mi_fgsm,
 )
+from poisonjax.evaluation.attack_suite import AttackSuite, NamedAttack
 from poisonjax.experiment import Arm, Experiment
-from poisonjax.scales import mnist
-from poisonjax.suite import Suite, Trial
+
+from . import mnist_baseline
+from ._scales import mnist
 
 EPS = Linf(0.3)
 
 
-def suite(scale: str) -> Suite:
+def suite(scale: str) -> AttackSuite:
     """Published budgets at paper scale, a share of them below, where Adam takes steps the larger for it."""
     share = {"paper": 1, "small": 5, "smoke": 500}[scale]
 
@@ -61,7 +62,7 @@ def suite(scale: str) -> Suite:
         "hop_skip_jump": HopSkipJump(queries=few(25_000, 400)),
     }
     images, batch = {"paper": (1000, 250), "small": (200, 100), "smoke": (4, 4)}[scale]
-    return Suite(tuple(Trial(name, attack) for name, attack in trials.items()), images, batch)
+    return AttackSuite(tuple(NamedAttack(name, attack) for name, attack in trials.items()), images, batch)
 
 
 def experiment(scale: str) -> Experiment:
@@ -71,7 +72,7 @@ def experiment(scale: str) -> Experiment:
         title="Test-time attacks on MNIST networks, with and without PGD adversarial training.",
         paper_table="cited attacks",
         arms=(Arm("standard"), Arm("pgd_at_madry", True, attack=mnist_baseline.MADRY)),
-        printed=(),
+        reported=(),
         known=(),
         suite=suite(scale),
     )

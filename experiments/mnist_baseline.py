@@ -7,13 +7,14 @@ network. Published setting: 60,000 images, PGD with eps .3, step .01, 40 steps.
 """
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.experiment import Arm, Data, Evaluation, Experiment, Printed
+from poisonjax.experiment import Arm, Data, Evaluation, Experiment, Reported
 from poisonjax.models import MadryCNN
 from poisonjax.poisons import NoPoison
-from poisonjax.scales import mnist
 from poisonjax.training import Adam, Cosine, Training
 
-AS_PRINTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
+from ._scales import mnist
+
+AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
 MADRY = PGD(Linf(0.3), step=0.01, steps=40)
 
 
@@ -25,12 +26,12 @@ def experiment(scale: str) -> Experiment:
         data=Data("mnist"),
         model=MadryCNN(),
         poison=NoPoison(),
-        train=Training(AS_PRINTED, batch=250, epochs=20, warmup=0.3, optimizer=Adam(1e-3, Cosine())),
+        train=Training(AS_REPORTED, batch=250, epochs=20, warmup=0.3, optimizer=Adam(1e-3, Cosine())),
         evaluation=Evaluation(MADRY),
         arms=(Arm("standard"), Arm("pgd_at", True), Arm("pgd_at_madry", True, attack=MADRY)),
-        printed=(
-            Printed("T1", "pgd_at", "clean_accuracy", 0.988),
-            Printed("T1", "pgd_at", "robust_accuracy", 0.932),
+        reported=(
+            Reported("T1", "pgd_at", "clean_accuracy", 0.988),
+            Reported("T1", "pgd_at", "robust_accuracy", 0.932),
         ),
         known=("the report prints the numbers of Madry et al. 2018, whose PGD starts at random in the ball",),
     )

@@ -8,10 +8,11 @@ smallest networks collapse, larger ones fit. Their network from a sixteenth of i
 
 import dataclasses
 
-from experiments import mnist_baseline
 from poisonjax.experiment import Experiment, Model, by_size
 from poisonjax.models import MadryCNN, WongCNN
-from poisonjax.scales import mnist
+
+from . import mnist_baseline
+from ._scales import mnist
 
 
 def networks(scale: str) -> dict[str, Model]:
@@ -28,7 +29,7 @@ def experiment(scale: str) -> Experiment:
         title="Networks of several sizes on clean MNIST, with and without PGD adversarial training.",
         paper_table="figure 6",
         arms=by_size(networks(scale), mnist_baseline.MADRY),
-        printed=(),
+        reported=(),
         known=(),
     )
     return mnist(paper, scale)

@@ -1,19 +1,20 @@
 """Clean-label backdoor on MNIST: does PGD adversarial training remove it? (tables T3 and T5)
 
 The report prints 1.39 % accuracy on triggered images after standard training and 90.68 % after adversarial
-training (T5). Published setting: 20 epochs of the report's CNN on 60,000 images, three networks and a proxy.
+training (T5). Published setting: 20 epochs of the report's CNN on 60,000 images, three networks and a surrogate.
 
     python launch.py --experiment=mnist_clean_label
 """
 
 from poisonjax.attacks import L2, PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Printed, with_madry
+from poisonjax.experiment import Data, Evaluation, Experiment, Reported, with_madry
 from poisonjax.models import ReportCNN
 from poisonjax.poisons import CleanLabel, FourPixels
-from poisonjax.scales import mnist
 from poisonjax.training import Training
 
-AS_PRINTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
+from ._scales import mnist
+
+AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
 MADRY = PGD(Linf(0.3), step=0.01, steps=40)
 
 
@@ -30,20 +31,20 @@ def experiment(scale: str) -> Experiment:
             trigger=FourPixels(),
             attack=PGD(L2(5.0), step=0.1, steps=200, random_start=False),
         ),
-        proxy=Training(MADRY, batch=250, epochs=10, warmup=0.3),
-        train=Training(AS_PRINTED, batch=250, epochs=20, warmup=0.3),
+        surrogate=Training(MADRY, batch=250, epochs=10, warmup=0.3),
+        train=Training(AS_REPORTED, batch=250, epochs=20, warmup=0.3),
         evaluation=Evaluation(MADRY),
         arms=with_madry(MADRY),
-        printed=(
-            Printed("T3", "standard", "clean_accuracy", 0.9826),
-            Printed("T5", "standard", "triggered_accuracy", 0.0139),
-            Printed("T3", "standard", "triggered_accuracy", 0.0016),
-            Printed("T3", "pgd_at", "clean_accuracy", 0.9634),
-            Printed("T5", "pgd_at", "triggered_accuracy", 0.9068),
-            Printed("T3", "pgd_at", "triggered_accuracy", 0.87),
+        reported=(
+            Reported("T3", "standard", "clean_accuracy", 0.9826),
+            Reported("T5", "standard", "triggered_accuracy", 0.0139),
+            Reported("T3", "standard", "triggered_accuracy", 0.0016),
+            Reported("T3", "pgd_at", "clean_accuracy", 0.9634),
+            Reported("T5", "pgd_at", "triggered_accuracy", 0.9068),
+            Reported("T3", "pgd_at", "triggered_accuracy", 0.87),
         ),
         known=(
-            "the report's own proxy moves pixels by .001 in 7 steps, which is noise, not PGD; ours is trained with PGD",
+            "the report's own surrogate moves pixels by .001 in 7 steps, which is noise, not PGD; ours uses PGD",
             "one of the report's scripts trains the network called adversarially trained on poisoned data on clean "
             "data, which can carry no backdoor",
             "the report's numbers are from single runs, and T3 and T5 print two values for the same cell",

@@ -8,10 +8,11 @@ The report prints no number of it; the clean-label experiment on the same images
 
 import dataclasses
 
-from experiments import mnist_badnets
 from poisonjax.data.subsets import Unbalanced
 from poisonjax.experiment import Data, Experiment
-from poisonjax.scales import mnist
+
+from . import mnist_badnets
+from ._scales import mnist
 
 
 def experiment(scale: str) -> Experiment:
@@ -23,7 +24,7 @@ def experiment(scale: str) -> Experiment:
         paper_table="beside T4",
         data=Data("mnist", Unbalanced(minority=500, majority=5000)),
         train=dataclasses.replace(balanced.train, epochs=80),
-        printed=(),
+        reported=(),
         known=(),
     )
     return mnist(paper, scale, Unbalanced(minority=40, majority=400), Unbalanced(minority=10, majority=30))

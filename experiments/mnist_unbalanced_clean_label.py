@@ -9,10 +9,11 @@ training and 92.65 % after 80 epochs of adversarial training. All else is as in 
 
 import dataclasses
 
-from experiments import mnist_clean_label
 from poisonjax.data.subsets import Unbalanced
-from poisonjax.experiment import Data, Experiment, Printed
-from poisonjax.scales import mnist
+from poisonjax.experiment import Data, Experiment, Reported
+
+from . import mnist_clean_label
+from ._scales import mnist
 
 
 def experiment(scale: str) -> Experiment:
@@ -24,12 +25,12 @@ def experiment(scale: str) -> Experiment:
         paper_table="T4",
         data=Data("mnist", Unbalanced(minority=500, majority=5000)),
         train=dataclasses.replace(balanced.train, epochs=80),
-        printed=(
-            Printed("T4", "standard", "clean_accuracy", 0.9745),
-            Printed("T4", "standard", "clean_accuracy", 0.9857, label=0),
-            Printed("T4", "standard", "triggered_accuracy", 0.0, label=0),
-            Printed("T4", "pgd_at", "clean_accuracy", 0.9418, label=0),
-            Printed("T4", "pgd_at", "triggered_accuracy", 0.9265, label=0),
+        reported=(
+            Reported("T4", "standard", "clean_accuracy", 0.9745),
+            Reported("T4", "standard", "clean_accuracy", 0.9857, label=0),
+            Reported("T4", "standard", "triggered_accuracy", 0.0, label=0),
+            Reported("T4", "pgd_at", "clean_accuracy", 0.9418, label=0),
+            Reported("T4", "pgd_at", "triggered_accuracy", 0.9265, label=0),
         ),
         known=balanced.known[:2],
     )

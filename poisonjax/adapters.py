@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax import compilation
+from poisonjax.runtime import compilation
 from poisonjax.types import LogitsFn
 
 Forward = Callable[[np.ndarray], np.ndarray]  # images as the framework has them -> logits [b k]

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from poisonjax.activations import Activations
-from poisonjax.adversarial_example import AdversarialExample
 from poisonjax.attacks import PGD, LossAttack
 from poisonjax.data.subsets import All, Stratified, Unbalanced
+from poisonjax.evaluation.activations import Activations
+from poisonjax.evaluation.adversarial_example import AdversarialExample
+from poisonjax.evaluation.attack_suite import AttackSuite
 from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.poisons import BadNets, CleanLabel, NoPoison
-from poisonjax.suite import Suite
 from poisonjax.training import Training
 from poisonjax.training.optimizers import Optimizer
 
@@ -19,7 +19,7 @@ METRICS = (
     "clean_accuracy",
     "triggered_accuracy",
     "attack_success_rate",
-    "attack_success_rate_madry",
+    "attack_success_rate_turner",
     "art_effectiveness",
     "robust_accuracy",
 )
@@ -59,7 +59,7 @@ class Evaluation:
     """How the networks are judged.
 
     attack: for robust_accuracy. gate: below this attack success rate of the standard arm the poison did not
-    work, and nothing follows about a defence. tolerance: how far from a printed number, as a fraction, still
+    work, and nothing follows about a defence. tolerance: how far from a reported number, as a fraction, still
     counts as reproduced. batch: images at a time. ValueError for an impossible value.
     """
 
@@ -77,7 +77,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Printed:
+class Reported:
     """A number of the report: its table, the arm and metric it is about, and its value as a fraction.
 
     label: the only class that it is about. note: why it may differ from what is measured.
@@ -100,8 +100,8 @@ ARMS = (
 
 def with_madry(attack: LossAttack) -> tuple[Arm, ...]:
     """ARMS, and beside the report's adversarial training that against an attack as Madry et al. 2018 mean it."""
-    standard, printed, control = ARMS
-    return standard, printed, Arm("pgd_at_madry", adversarial=True, attack=attack), control
+    standard, reported, control = ARMS
+    return standard, reported, Arm("pgd_at_madry", adversarial=True, attack=attack), control
 
 
 def by_size(networks: dict[str, Model], attack: LossAttack) -> tuple[Arm, ...]:
@@ -113,9 +113,9 @@ def by_size(networks: dict[str, Model], attack: LossAttack) -> tuple[Arm, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What is poisoned, what is trained on it, how it is judged, and what the report printed.
+    """What is poisoned, what is trained on it, how it is judged, and what the report reported.
 
-    proxy: how the clean-label attacker trains his own network; None for a poison that needs none. printed: the
+    surrogate: how the clean-label attacker trains his own network; None for a poison that needs none. reported: the
     report's numbers. known: why the report's numbers may differ, as far as its own records show. activations: how
     clean and triggered images are compared inside the networks. example: which images are shown under attack. suite:
     many attacks that every network is tried under.
@@ -130,17 +130,17 @@ class Experiment:
     poison: BadNets | CleanLabel | NoPoison
     train: Training
     evaluation: Evaluation
-    proxy: Training | None = None
+    surrogate: Training | None = None
     arms: tuple[Arm, ...] = ARMS
-    printed: tuple[Printed, ...] = ()
+    reported: tuple[Reported, ...] = ()
     known: tuple[str, ...] = ()
     activations: Activations | None = None
     example: AdversarialExample | None = None
-    suite: Suite | None = None
+    suite: AttackSuite | None = None
 
     def __post_init__(self):
-        if isinstance(self.poison, CleanLabel) and self.proxy is None:
-            raise ValueError("poison CleanLabel needs proxy, the attacker's own training")
+        if isinstance(self.poison, CleanLabel) and self.surrogate is None:
+            raise ValueError("poison CleanLabel needs surrogate, the attacker's own training")
         for arm in self.arms:
             if self.poison.classes != self.model_of(arm).classes:
                 raise ValueError(
@@ -184,12 +184,12 @@ class Experiment:
         if self.model.classes != classes:
             raise ValueError(f"model.classes must be {classes} for {self.data.name}, got {self.model.classes}")
         for where, attack in self.attacks().items():
-            if attack.ball.eps > attack.ball.largest(shape):
+            if attack.ball.eps > attack.ball.max_radius(shape):
                 raise ValueError(
-                    f"{where}.ball.eps must be at most {attack.ball.largest(shape):g} for images of shape {shape} "
+                    f"{where}.ball.eps must be at most {attack.ball.max_radius(shape):g} for images of shape {shape} "
                     f"in [0, 1], got {attack.ball.eps}"
                 )
-        for where, training in (("train", self.train), ("proxy", self.proxy)):
+        for where, training in (("train", self.train), ("surrogate", self.surrogate)):
             if training is not None and training.batch > rows:
                 raise ValueError(f"{where}.batch must be at most the {rows} training rows, got {training.batch}")
 
@@ -200,17 +200,17 @@ class Experiment:
             found["train.attack"] = self.train.attack
         found |= {f"arms.{arm.name}.attack": arm.attack for arm in self.arms if arm.attack is not None}
         if isinstance(self.poison, CleanLabel):
-            found |= {"poison.attack": self.poison.attack, "proxy.attack": self.proxy.attack}
+            found |= {"poison.attack": self.poison.attack, "surrogate.attack": self.surrogate.attack}
         return found
 
     def warnings(self) -> list[str]:
         """What is legal but probably not meant, one line each."""
         attacks, judge = self.attacks(), self.evaluation.attack
         found = [
-            f"{where} can move at most {attack.reach:g} ({attack.steps} steps of {attack.step:g} without a random "
-            f"start), less than its eps of {attack.ball.eps:g}"
+            f"{where} can move at most {attack.max_distance:g} ({attack.steps} steps of {attack.step:g} without a "
+            f"random start), less than its eps of {attack.ball.eps:g}"
             for where, attack in attacks.items()
-            if attack.reach < attack.ball.eps
+            if attack.max_distance < attack.ball.eps
         ]
         found += [
             f"{where} starts at the image itself and evaluation.attack at random in the ball: a network may come out "

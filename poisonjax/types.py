@@ -43,10 +43,10 @@ class Poison(Protocol):
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] int -> mask [n] bool, exactly the promised number of rows, all distinct."""
 
-    def show(self, image: Array) -> Array:
+    def apply_trigger(self, image: Array) -> Array:
         """Images [b h w c] in [0, 1] as the attacker shows them at test time."""
 
-    def target_of(self, labels: Array) -> Array:
+    def target_labels(self, labels: Array) -> Array:
         """labels [b] int -> the class that the attacker wants for each, [b] int."""
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from poisonjax.adapters import from_art, from_foolbox, from_torch, to_torch
 from poisonjax.attacks import FAB, PGD, Linf, Square, TargetedAPGD
-from poisonjax.robustness import evaluate
+from poisonjax.evaluation.robustness import evaluate
 from tests.attacks import references
 from tests.attacks.references import assert_same_images, robust_accuracy, torch_module, victim
 

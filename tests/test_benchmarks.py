@@ -103,7 +103,7 @@ def test_ours_is_what_training_runs_and_goes_on_over_the_ends_of_epochs():
     ours.program = lambda *given: stops.append(int(given[-1])) or compiled(*given)
     ours.run(20), ours.run(30)
     assert stops == [16, 20, 32, 48, 50]  # epochs of 16 steps
-    state, sums = throughput.distributed.get(ours.carry)
+    state, sums = throughput.distributed.fetch(ours.carry)
     assert int(state.step) == 50 and float(sums["count"]) == 2 * 16
     ours.program = compiled
     assert ours.megabytes() > ours.rest[0].image.nbytes / 2**20

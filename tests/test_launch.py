@@ -8,10 +8,10 @@ import pytest
 
 import launch
 from poisonjax import data
-from poisonjax.compilation import keep_programs
 from poisonjax.data import Dataset
 from poisonjax.experiment import METRICS
 from poisonjax.overrides import override
+from poisonjax.runtime.compilation import enable_compilation_cache
 from poisonjax.types import Examples
 
 
@@ -66,9 +66,9 @@ def test_bad_input_is_one_line_and_status_two(case, tmp_path, data_dir, capsys):
     )
     scale = [] if any("scale" in flag for flag in flags) else ["--scale=smoke"]
     status = start(*named, *scale, f"--workdir={tmp_path / 'w'}", f"--data_dir={data_dir}", *flags)
-    printed = capsys.readouterr()
+    reported = capsys.readouterr()
     assert status == 2
-    assert message in printed.err and printed.err.count("\n") == 1 and not printed.out
+    assert message in reported.err and reported.err.count("\n") == 1 and not reported.out
     assert not (tmp_path / "w" / "record.json").exists()
 
 
@@ -90,7 +90,7 @@ def test_compiled_programs_are_kept_where_the_flag_or_jax_says(flag, own, expect
     monkeypatch.setenv("XDG_CACHE_HOME", "CACHE")
     try:
         jax.config.update("jax_compilation_cache_dir", own)
-        keep_programs(flag)
+        enable_compilation_cache(flag)
         assert jax.config.jax_compilation_cache_dir == expected
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
@@ -199,8 +199,8 @@ def test_the_record_has_what_its_schema_promises(name, smoke):
     assert record["command"] == f"python launch.py --experiment={name} --scale=smoke --seeds=1"
     if name in POISONED:
         assert record["poison"][0]["rows"] == POISONED[name]
-    if record["config"]["proxy"] is not None:
-        assert 0 <= record["poison"][0]["proxy"]["robust_accuracy"] <= 1
+    if record["config"]["surrogate"] is not None:
+        assert 0 <= record["poison"][0]["surrogate"]["robust_accuracy"] <= 1
 
 
 @two_experiments

@@ -75,7 +75,7 @@ def test_all_to_all_is_none():
         ("train.epochs=none", "train.epochs must be a whole number, got 'none'"),
         ("train.warmup=2", "warmup is a share"),
         ("poison.classes=12", "poison.classes is 12, but model.classes is 10"),
-        ("proxy=none", "needs proxy"),
+        ("surrogate=none", "needs surrogate"),
         ("arms.trades.poisoned=true", "arms has no 'trades'; it has standard, pgd_at, pgd_at_madry, pgd"),
         ("evaluation.gate=50", "gate is a fraction"),
         ("model=ResNet()", "model must be "),

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax.attacks.balls import Ball, inside
-from poisonjax.attacks.blocks import by_row, on_the_rest
+from poisonjax.attacks.balls import Ball, project
+from poisonjax.attacks.blocks import on_active_rows, where_rows
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import CrossEntropy, Loss, targeted_dlr
 from poisonjax.types import Array, Cost, LogitsFn
@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
     def or_better(self, other: "Point") -> "Point":
         """The first of the two that is misclassified; where none is, the one of higher loss."""
-        return by_row(~self.wrong & (other.wrong | (other.loss > self.loss)), other, self)
+        return where_rows(~self.wrong & (other.wrong | (other.loss > self.loss)), other, self)
 
 
 def _worst(x: Array, wrong: Array) -> Point:
@@ -85,12 +85,12 @@ class _AutoPGD:
         def climb(rows: tuple, found: Point, number: Array) -> Point:
             given, x, keys = rows
             noise = self.ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
-            start = inside(self.ball, x, x + radius * noise, radius)
+            start = project(self.ball, x, x + radius * noise, radius)
             return found.or_better(self._climb(landscape(given, number), x, start, found.wrong, radius))
 
         def run(state: tuple[Array, Point]) -> tuple[Array, Point]:
             number, found = state
-            return number + 1, on_the_rest(lambda *of: climb(*of, number), rows, found, ~found.wrong)
+            return number + 1, on_active_rows(lambda *of: climb(*of, number), rows, found, ~found.wrong)
 
         def going(state: tuple[Array, Point]) -> Array:
             return (state[0] < runs) & ~jnp.all(state[1].wrong)
@@ -131,19 +131,19 @@ class _AutoPGD:
         stuck = (state.rises <= self.rho * window) | (~state.halved & (state.checked >= state.best.loss))
         here = window > 0
         kept = state._replace(
-            step=by_row(here & stuck, state.step / 2, state.step),
+            step=where_rows(here & stuck, state.step / 2, state.step),
             rises=jnp.where(here, 0, state.rises),
             checked=jnp.where(here, state.best.loss, state.checked),
             halved=jnp.where(here, stuck, state.halved),
         )
-        return kept, by_row(here & stuck, state.best, now)
+        return kept, where_rows(here & stuck, state.best, now)
 
     def _moved(self, state: _Climb, now: Point, x: Array, radius: float | Array) -> _Climb:
         """A step uphill from now, with momentum; the very first one has none."""
         share = jnp.where(state.i == 0, 1.0, 0.75)
-        uphill = inside(self.ball, x, now.x + state.step * self.ball.steepest(now.gradient), radius)
+        uphill = project(self.ball, x, now.x + state.step * self.ball.steepest(now.gradient), radius)
         moved = now.x + share * (uphill - now.x) + (1 - share) * (now.x - state.before)
-        return state._replace(i=state.i + 1, x=inside(self.ball, x, moved, radius), before=now.x)
+        return state._replace(i=state.i + 1, x=project(self.ball, x, moved, radius), before=now.x)
 
 
 def _evaluation(logits_fn: LogitsFn, objective: Callable[[Array], Array], y: Array, stop: bool = True) -> Evaluate:
@@ -195,7 +195,7 @@ class APGD(_AutoPGD):
         return self._search(landscape, y, x, key, self.restarts, wrong, self.ball.eps * scale)
 
     @property
-    def reach(self) -> float:
+    def max_distance(self) -> float:
         """The farthest that an image can end from x, in the ball's norm."""
         return self.ball.eps
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.balls import Ball, Linf
-from poisonjax.attacks.blocks import by_row
+from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import DLR
@@ -68,7 +68,7 @@ class AutoAttack:
             # No image is of class -1, so an attack is done with these rows before it begins.
             x_adv = jax.lax.switch(i, attacks, jnp.where(wrong, -1, y))
             succeeded = ~wrong & (jnp.argmax(logits_fn(x_adv), -1) != y)
-            return i + 1, by_row(succeeded, x_adv, found), wrong | succeeded
+            return i + 1, where_rows(succeeded, x_adv, found), wrong | succeeded
 
         def going(state: tuple[Array, Array, Array]) -> Array:
             return (state[0] < len(attacks)) & ~jnp.all(state[2])

@@ -40,7 +40,7 @@ class Linf:
         """One uniform draw a key from the ball of radius one: [b *shape]."""
         return jax.vmap(lambda key: jax.random.uniform(key, shape, minval=-1.0, maxval=1.0))(keys)
 
-    def largest(self, shape: tuple[int, ...]) -> float:
+    def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
         return 1.0
 
@@ -75,7 +75,7 @@ class L2:
 
         return jax.vmap(one)(keys)
 
-    def largest(self, shape: tuple[int, ...]) -> float:
+    def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
         height, width, channels = shape
         return (height * width * channels) ** 0.5
@@ -135,7 +135,7 @@ class L1:
 
         return jax.vmap(one)(keys)
 
-    def largest(self, shape: tuple[int, ...]) -> float:
+    def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
         height, width, channels = shape
         return float(height * width * channels)
@@ -174,7 +174,7 @@ class L0:
 
         return jax.vmap(one)(keys)
 
-    def largest(self, shape: tuple[int, ...]) -> float:
+    def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
         height, width, _ = shape
         return float(height * width)
@@ -183,7 +183,7 @@ class L0:
 Ball = Linf | L2 | L1 | L0
 
 
-def inside(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
+def project(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
     """x_adv [b h w c] moved into the ball around x and into [0, 1]: the one enforced projection.
 
     Clipping comes last: x lies in [0, 1], so clipping only brings every pixel nearer to it.
@@ -191,7 +191,7 @@ def inside(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
     return jnp.clip(x + ball.project(x_adv - x, radius), 0.0, 1.0)
 
 
-def uphill(ball: Ball, x_adv: Array, gradient: Array) -> Array:
+def ascent_direction(ball: Ball, x_adv: Array, gradient: Array) -> Array:
     """The steepest move of length one at x_adv [b h w c] in [0, 1]; a sparse one passes over what has no room left."""
     if isinstance(ball, L1 | L0):
         stuck = jnp.where(gradient > 0, x_adv >= 1, x_adv <= 0)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from poisonjax.attacks.blocks import by_row
+from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.losses import Margin
 from poisonjax.types import Array, Cost, LogitsFn
 
@@ -45,7 +45,7 @@ class Closest(NamedTuple):
 
     def or_closer(self, image: Array, distance: Array, adversarial: Array) -> "Closest":
         """These images instead, where they are adversarial [b] and closer."""
-        return by_row(adversarial & (distance < self.distance), Closest(image, distance), self)
+        return where_rows(adversarial & (distance < self.distance), Closest(image, distance), self)
 
 
 def none_yet(x: Array) -> Closest:
@@ -115,7 +115,7 @@ class _TanhDescent:
             gradient, (loss, adversarial) = slope(image)
             run = self._judged(run, image, loss, adversarial & ~run.stopped, self._distance(image - x), tau)
             update, state = adam.update(back(gradient)[0], run.adam)
-            return run._replace(step=run.step + 1, w=by_row(run.stopped, run.w, run.w + update), adam=state)
+            return run._replace(step=run.step + 1, w=where_rows(run.stopped, run.w, run.w + update), adam=state)
 
         first = _Run(jnp.int32(0), w, adam.init(w), far, far, idle, jnp.zeros(len(x), bool), closest)
         return jax.lax.while_loop(lambda run: (run.step < self.steps) & ~jnp.all(run.stopped), move, first)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from poisonjax.attacks.apgd import likeliest
 from poisonjax.attacks.balls import L2, Linf
-from poisonjax.attacks.blocks import by_row, on_the_rest
+from poisonjax.attacks.blocks import on_active_rows, where_rows
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import Margin
 from poisonjax.types import Array, Cost, LogitsFn
@@ -112,14 +112,14 @@ class FAB:
                 start = self._start(x, keys, number, closest.distance)
                 return self._approach(logits_fn, x, y, targets[:, number // self.restarts], start, closest)
 
-            return number + 1, on_the_rest(approach, (x, y, keys, targets), closest, ~self._done(closest))
+            return number + 1, on_active_rows(approach, (x, y, keys, targets), closest, ~self._done(closest))
 
         def going(state: tuple[Array, _Closest]) -> Array:
             return (state[0] < targets.shape[1] * self.restarts) & ~jnp.all(self._done(state[1]))
 
         begin = _Closest(x, jnp.where(jnp.argmax(logits, -1) != y, 0.0, jnp.inf))
         closest = jax.lax.while_loop(going, run, (0, begin))[1]
-        return closest.image if self.eps is None else by_row(closest.distance <= self.eps, closest.image, x)
+        return closest.image if self.eps is None else where_rows(closest.distance <= self.eps, closest.image, x)
 
     @property
     def cost(self) -> Cost:
@@ -137,7 +137,7 @@ class FAB:
             return x
         ball = Linf(0.0) if self.norm == "Linf" else L2(0.0)
         noise = ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
-        most = ball.largest(x.shape[1:]) if self.eps is None else self.eps
+        most = ball.max_radius(x.shape[1:]) if self.eps is None else self.eps
         radius = jnp.where(number % self.restarts == 0, 0.0, jnp.minimum(distance, most) / 2)
         return jnp.clip(x + radius[:, None, None, None] * noise, 0.0, 1.0)
 
@@ -152,9 +152,9 @@ class FAB:
             point = self._projected(x, point, *boundary(point))
             logits, distance = logits_fn(point), length(self.norm, point - x)
             better = _clearly_wrong(logits, y) & (distance < closest.distance) & ~self._done(closest)
-            closest = by_row(better, _Closest(point, distance), closest)
+            closest = where_rows(better, _Closest(point, distance), closest)
             wrong = jnp.argmax(logits, -1) != y
-            return i + 1, by_row(wrong, x + self.beta * (point - x), point), closest
+            return i + 1, where_rows(wrong, x + self.beta * (point - x), point), closest
 
         def going(state: tuple[Array, Array, _Closest]) -> Array:
             return (state[0] < self.steps) & ~jnp.all(self._done(state[2]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from poisonjax.attacks.balls import L0, Ball, inside, uphill
+from poisonjax.attacks.balls import L0, Ball, ascent_direction, project
 from poisonjax.attacks.losses import CrossEntropy, Loss
 from poisonjax.types import Array, Cost, LogitsFn
 
@@ -112,7 +112,7 @@ class PGD:
         noise = self.ball.sample(keys, x.shape[1:])
         if not self.random_start:
             noise = jnp.where(number > 0, noise, 0.0)
-        return inside(self.ball, x, x + radius * noise, radius)
+        return project(self.ball, x, x + radius * noise, radius)
 
     def _move(self, ascent: Ascent, x: Array, scale: float, i: Array, run: _Run) -> _Run:
         """Judges the iterate, if it counts, and goes on from it."""
@@ -122,11 +122,11 @@ class PGD:
         if self.momentum:
             length = jnp.sum(jnp.abs(gradient), (1, 2, 3), keepdims=True)
             gradient = velocity = self.momentum * run.velocity + gradient / jnp.where(length > 0, length, 1.0)
-        ahead = run.x + self.step * scale * uphill(self.ball, run.x, gradient)
-        return _Run(inside(self.ball, x, ahead, self.ball.eps * scale), velocity, best)
+        ahead = run.x + self.step * scale * ascent_direction(self.ball, run.x, gradient)
+        return _Run(project(self.ball, x, ahead, self.ball.eps * scale), velocity, best)
 
     @property
-    def reach(self) -> float:
+    def max_distance(self) -> float:
         """The farthest that an image can end from x, in the ball's norm."""
         if self.random_start or self.restarts > 1 or isinstance(self.ball, L0):
             return self.ball.eps

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from poisonjax.attacks.blocks import by_row
+from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.carlini_wagner import Closest, advantage, bracket, none_yet
 from poisonjax.attacks.losses import CrossEntropy
 from poisonjax.types import Array, Cost, LogitsFn
@@ -94,8 +94,8 @@ class LBFGS:
             closest = run.closest.or_closer(image, distance, adversarial)
             judged = run._replace(found=run.found | adversarial, closest=closest)
             lower = value <= run.value + 1e-4 * jnp.sum(run.gradient * (image - run.image), _PIXELS)
-            turned = by_row(lower, self._turned(judged, image, value, gradient, empty), _shortened(judged))
-            return step + 1, by_row(run.stopped, run, turned)
+            turned = where_rows(lower, self._turned(judged, image, value, gradient, empty), _shortened(judged))
+            return step + 1, where_rows(run.stopped, run, turned)
 
         start = _Run(x, jnp.full(len(x), jnp.inf), zeros, zeros, jnp.ones(len(x)), empty, no, no, closest)
         return jax.lax.while_loop(self._goes_on, move, (jnp.int32(0), start))[1]
@@ -117,7 +117,7 @@ class LBFGS:
         pressed = jnp.where(gradient > 0, image <= 0, image >= 1)
         free = jnp.where(pressed, 0.0, gradient)
         bend = jnp.sum((image - run.memory.params) * (free - run.memory.updates), _PIXELS)
-        ahead, memory = jax.vmap(self._lbfgs.update)(free, by_row(bend > 0, run.memory, empty), image)
+        ahead, memory = jax.vmap(self._lbfgs.update)(free, where_rows(bend > 0, run.memory, empty), image)
         return run._replace(
             image=image,
             value=value,

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax.attacks.balls import Ball, Linf, inside
-from poisonjax.attacks.blocks import by_row, on_the_rest
+from poisonjax.attacks.balls import Ball, Linf, project
+from poisonjax.attacks.blocks import on_active_rows, where_rows
 from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import Margin
 from poisonjax.types import Array, Cost, LogitsFn
@@ -56,7 +56,7 @@ class Square:
             i, best = state
             end = jnp.minimum(i + _SHARE, self.queries + 1)
             rows = x, y, row_keys(key, len(x))
-            return end, on_the_rest(lambda *of: self._tried(logits_fn, *of, i, end), rows, best, ~best.wrong)
+            return end, on_active_rows(lambda *of: self._tried(logits_fn, *of, i, end), rows, best, ~best.wrong)
 
         def going(state: tuple[Array, _Best]) -> Array:
             return (state[0] <= self.queries) & ~jnp.all(state[1].wrong)
@@ -75,7 +75,7 @@ class Square:
             logits = logits_fn(image)
             tried = _Best(image, Margin()(logits, y), jnp.argmax(logits, -1) != y)
             better = ~best.wrong & (tried.wrong | (tried.margin > best.margin) | (i == 1))
-            return i + 1, by_row(better, tried, best)
+            return i + 1, where_rows(better, tried, best)
 
         def going(state: tuple[Array, _Best]) -> Array:
             return (state[0] < end) & ~jnp.all(state[1].wrong)
@@ -91,12 +91,12 @@ class Square:
         """(number of the query, best images so far) -> what to try next: x, then a random start, then squares."""
         start, change = (_stripes, _recoloured) if isinstance(self.ball, Linf) else (_tiles, _bumped)
         eps = self.ball.eps
-        begin = inside(self.ball, x, jax.vmap(start, (0, 0, None))(keys, x, eps), eps)
+        begin = project(self.ball, x, jax.vmap(start, (0, 0, None))(keys, x, eps), eps)
 
         def candidate(i: Array, best: Array) -> Array:
             now, side = jax.vmap(jax.random.fold_in, (0, None))(keys, i), self._side(i - 2, x.shape[1:3])
             changed = jax.vmap(change, (0, 0, 0, None, None))(now, x, best, eps, side)
-            return jnp.where(i == 0, x, jnp.where(i == 1, begin, inside(self.ball, x, changed, eps)))
+            return jnp.where(i == 0, x, jnp.where(i == 1, begin, project(self.ball, x, changed, eps)))
 
         return candidate
 

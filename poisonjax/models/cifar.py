@@ -62,7 +62,7 @@ class MobileNet(Network):
     dtype: str = "float32"
     sync_batch_norm: bool = True
 
-    FOLDS = True
+    can_fold_batch_norm = True
     LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
     def __post_init__(self):
@@ -117,7 +117,7 @@ class ResNet18(Network):
     dtype: str = "float32"
     sync_batch_norm: bool = True
 
-    FOLDS = True
+    can_fold_batch_norm = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from poisonjax import distributed
+from poisonjax.runtime import distributed
 from poisonjax.types import Array
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added (above, below), (left, right)

@@ -13,10 +13,10 @@ DTYPES = ("float32", "bfloat16")
 class Network(nn.Module):
     """Whole numbers among the fields are sizes, as are tuples. ValueError for one below 1, or another dtype.
 
-    FOLDS: whether `folding.folded` is for it.
+    can_fold_batch_norm: whether `folding.folded` is for it.
     """
 
-    FOLDS = False
+    can_fold_batch_norm = False
 
     def __post_init__(self):
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}

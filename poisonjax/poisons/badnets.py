@@ -30,17 +30,17 @@ class BadNets:
 
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] -> mask [n] with round(rate * n) rows. ValueError if too few are of another class."""
-        return choose(self.target_of(labels) != labels, count(self.rate, len(labels)), key)
+        return choose(self.target_labels(labels) != labels, count(self.rate, len(labels)), key)
 
     def apply(self, examples: Examples) -> Examples:
         """Every given row with the trigger and the label that the attacker wants."""
         image = to_bytes(stamp(self.trigger, to_unit(examples.image)))
-        return Examples(image, self.target_of(examples.label), examples.index)
+        return Examples(image, self.target_labels(examples.label), examples.index)
 
-    def show(self, image: Array) -> Array:
+    def apply_trigger(self, image: Array) -> Array:
         """Images [b h w c] in [0, 1] as the attacker shows them at test time."""
         return stamp(self.trigger, image)
 
-    def target_of(self, labels: Array) -> Array:
+    def target_labels(self, labels: Array) -> Array:
         """The class that the attacker wants for images of each class, [b]."""
         return (labels + 1) % self.classes if self.target is None else jnp.full_like(labels, self.target)

@@ -15,7 +15,7 @@ from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 class CleanLabel:
     """Adversarial images of the target class, with a trigger, labels kept (Turner et al. 2019, section 4).
 
-    rate: share of the *target class*. attack: in an Linf or L2 ball, against an adversarially robust proxy
+    rate: share of the *target class*. attack: in an Linf or L2 ball, against an adversarially robust surrogate
     that the attacker trains himself. ValueError for an impossible value.
     """
 
@@ -37,7 +37,7 @@ class CleanLabel:
         return choose(eligible, count(self.rate, int(eligible.sum())), key)
 
     def perturb(self, logits_fn: LogitsFn, examples: Examples, key: Array) -> Examples:
-        """Rows [b] as the poisoned file holds them: attacked against the proxy, then 8 bits.
+        """Rows [b] as the poisoned file holds them: attacked against the surrogate, then 8 bits.
 
         The change is rounded towards zero, so that the bytes stay in the ball.
         """
@@ -45,11 +45,11 @@ class CleanLabel:
         change = self.attack(logits_fn, x, examples.label, key) - x
         return examples._replace(image=to_bytes(x + jnp.trunc(change * 255) / 255))
 
-    def show(self, image: Array) -> Array:
+    def apply_trigger(self, image: Array) -> Array:
         """Images [b h w c] in [0, 1] as the attacker shows them at test time."""
         return stamp(self.trigger, image)
 
-    def target_of(self, labels: Array) -> Array:
+    def target_labels(self, labels: Array) -> Array:
         """The class that the attacker wants for images of each class, [b]."""
         return jnp.full_like(labels, self.target)
 

@@ -21,10 +21,10 @@ class NoPoison:
         """The rows as they are."""
         return examples
 
-    def show(self, image: Array) -> Array:
+    def apply_trigger(self, image: Array) -> Array:
         """Images [b h w c] as they are."""
         return image
 
-    def target_of(self, labels: Array) -> Array:
+    def target_labels(self, labels: Array) -> Array:
         """The labels [b] themselves."""
         return labels

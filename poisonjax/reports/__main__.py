@@ -6,7 +6,7 @@ import sys
 
 from poisonjax.reports.site import folder
 from poisonjax.reports.summary import pages
-from poisonjax.workdir import write_atomic
+from poisonjax.runtime.workdir import write_atomic
 
 NAME = "python -m poisonjax.reports"
 

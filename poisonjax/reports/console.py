@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from poisonjax import distributed
+from poisonjax.runtime import distributed
 
 # What stands behind a bar, shortened so that the bar keeps its place in a narrow terminal.
 SHORT = {"train_loss": "loss", "train_accuracy": "train", "clean_accuracy": "clean", "attack_success_rate": "ASR"}
@@ -15,7 +15,7 @@ SHORT = {"train_loss": "loss", "train_accuracy": "train", "clean_accuracy": "cle
 
 def say(line: str) -> None:
     """One line on standard error, above any progress bar; of several processes, one says it."""
-    if distributed.primary():
+    if distributed.is_primary():
         tqdm.write(line, file=sys.stderr)
 
 

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from poisonjax.adversarial_example import Shown
+from poisonjax.evaluation.adversarial_example import Shown
 from poisonjax.reports.table import LABELS
 
 DPI = 150
@@ -113,7 +113,7 @@ def curves(record: dict) -> Figure:
 
 
 def bars(record: dict) -> Figure:
-    """Every metric of the arms, with 95 % intervals; a black line where the report printed a number."""
+    """Every metric of the arms, with 95 % intervals; a black line where the report reported a number."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axis, arms = figure.subplots(), list(record["arms"])
     names = [name for name in LABELS if any(record["arms"][arm][name]["mean"] is not None for arm in arms)]
@@ -126,10 +126,10 @@ def bars(record: dict) -> Figure:
             x, mean, (low, high) = at + (place - (len(arms) - 1) / 2) * width, metric["mean"], metric["ci95"]
             error = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
             axis.bar(x, mean, width, yerr=error, capsize=3, color=f"C{place}", label=arm if at == 0 else None)
-            printed = record["printed"].get(arm, {}).get(name)
-            if printed is not None:
-                axis.hlines(printed, x - width / 2, x + width / 2, "k", lw=2)
-    axis.plot([], [], "k", lw=2, label="printed in the report")
+            reported = record["reported"].get(arm, {}).get(name)
+            if reported is not None:
+                axis.hlines(reported, x - width / 2, x + width / 2, "k", lw=2)
+    axis.plot([], [], "k", lw=2, label="reported in the report")
     axis.set_xticks(range(len(names)), [LABELS[name].replace(" (", "\n(") for name in names], fontsize=8)
     axis.set_ylim(0, 1.05)
     seeds = "1 seed" if len(record["seeds"]) == 1 else f"{len(record['seeds'])} seeds"

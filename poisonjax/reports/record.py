@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from poisonjax.data import Dataset
-from poisonjax.evaluation import Count
+from poisonjax.evaluation.metrics import Count
 from poisonjax.experiment import METRICS, Experiment
 from poisonjax.overrides import to_json
 from poisonjax.reports import statistics, verdict
@@ -90,8 +90,8 @@ def _activations(found: list[dict | None]) -> dict | None:
     return {name: statistics.spread([of[name]["mean"] for of in found]) for name in found[0]}
 
 
-def _printed(rows: list[dict], field: str) -> dict:
-    """{arm: {metric: field}}, the first printed number of each cell; `metric[3]` is about class 3 alone."""
+def _reported(rows: list[dict], field: str) -> dict:
+    """{arm: {metric: field}}, the first reported number of each cell; `metric[3]` is about class 3 alone."""
     cells = {}
     for row in rows:
         name = row["metric"] if row["label"] is None else f"{row['metric']}[{row['label']}]"
@@ -137,8 +137,8 @@ def build(
         "seeds": seeds,
         "arms": arms,
         "poison": poison,
-        "printed": _printed(rows, "printed"),
-        "verdict": _printed(rows, "verdict"),
+        "reported": _reported(rows, "reported"),
+        "verdict": _reported(rows, "verdict"),
         "comparison": rows,
         "reasons": verdict.reasons(experiment, rows, scale, changed),
         "attack_gate": gated,

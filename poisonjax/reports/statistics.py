@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from poisonjax.evaluation import Count
+from poisonjax.evaluation.metrics import Count
 
 
 def wilson(hits: int, of: int) -> list[float] | None:

@@ -18,8 +18,8 @@ def load(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict]]:
 
 def _cell(record: dict, arm: str, name: str) -> str:
     metric = record["arms"][arm][name]
-    printed = record["printed"].get(arm, {}).get(name)
-    return spread(metric) + ("" if printed is None else f" (printed {percent(printed)})")
+    reported = record["reported"].get(arm, {}).get(name)
+    return spread(metric) + ("" if reported is None else f" (reported {percent(reported)})")
 
 
 def _setting(record: dict) -> str:
@@ -48,7 +48,7 @@ def _nothing(record: dict) -> list[str]:
 
 
 def full(found: list[tuple[pathlib.Path, dict]]) -> str:
-    """Every printed number beside ours, with verdict."""
+    """Every reported number beside ours, with verdict."""
     body = [
         [f"[{record['experiment']}]({path.parent}/report.md)", _setting(record), *cells]
         for path, record in found

@@ -1,4 +1,4 @@
-"""A record as a page of Markdown: the answer, printed beside measured, and everything behind it."""
+"""A record as a page of Markdown: the answer, reported beside measured, and everything behind it."""
 
 import json
 
@@ -6,7 +6,7 @@ LABELS = {
     "clean_accuracy": "clean accuracy",
     "triggered_accuracy": "triggered accuracy",
     "attack_success_rate": "attack success rate",
-    "attack_success_rate_madry": "attack success rate (Madry)",
+    "attack_success_rate_turner": "attack success rate (Madry)",
     "art_effectiveness": "effectiveness (ART)",
     "robust_accuracy": "PGD accuracy",
 }
@@ -38,19 +38,27 @@ def _ratio(metric: dict) -> str:
     return ", ".join(f"{n}/{d}" for n, d in zip(metric["numerator"], metric["denominator"], strict=True))
 
 
-COMPARISON = ["table", "arm", "metric", "printed %", "measured % [95 % interval]", "verdict", "reason"]
+COMPARISON = ["table", "arm", "metric", "reported %", "measured % [95 % interval]", "verdict", "reason"]
 
 
 def compared(row: dict) -> list[str]:
-    """A printed number beside ours, as the cells under COMPARISON."""
+    """A reported number beside ours, as the cells under COMPARISON."""
     about = "" if row["label"] is None else f", class {row['label']}"
     cell = measured({"mean": row["measured"], "std": row["std"], "ci95": row["ci95"]})
     said = row["verdict"].replace("_", " ")
-    return [row["table"], row["arm"], LABELS[row["metric"]] + about, percent(row["printed"]), cell, said, row["reason"]]
+    return [
+        row["table"],
+        row["arm"],
+        LABELS[row["metric"]] + about,
+        percent(row["reported"]),
+        cell,
+        said,
+        row["reason"],
+    ]
 
 
 def comparison(record: dict) -> str:
-    """The report's printed numbers beside ours."""
+    """The report's reported numbers beside ours."""
     if not record["comparison"]:
         return "The report prints no number of this experiment."
     return rows(COMPARISON, [compared(row) for row in record["comparison"]])
@@ -177,13 +185,13 @@ def _bullets(lines: list[str], empty: str) -> str:
 
 def _poison(record: dict) -> str:
     def one(seed: int, facts: dict) -> str:
-        proxy = facts.get("proxy")
+        surrogate = facts.get("surrogate")
         robust = (
             ""
-            if proxy is None
+            if surrogate is None
             else (
-                f"; the attacker's proxy has {percent(proxy['clean_accuracy'])} % clean and "
-                f"{percent(proxy['robust_accuracy'])} % PGD accuracy on the test images"
+                f"; the attacker's surrogate has {percent(surrogate['clean_accuracy'])} % clean and "
+                f"{percent(surrogate['robust_accuracy'])} % PGD accuracy on the test images"
             )
         )
         return f"seed {seed}: {facts['rows']} of {facts['of']} training rows poisoned{robust}"
@@ -199,9 +207,9 @@ def markdown(record: dict, figures: list[str]) -> str:
         record["title"],
         f"**{record['finding']}**",
         _gate(record["attack_gate"]),
-        f"## Printed and measured ({record['paper_table']})",
+        f"## Reported and measured ({record['paper_table']})",
         comparison(record),
-        "A printed number is reproduced if our 95 % interval lies within "
+        "A reported number is reproduced if our 95 % interval lies within "
         f"{percent(record['config']['evaluation']['tolerance'])} points of it, not reproduced if it lies outside "
         "altogether. Intervals are Wilson's for one seed, Student's t over several.",
         "### Why they differ",

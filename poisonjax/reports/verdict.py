@@ -1,9 +1,9 @@
-"""What follows from the numbers: does a printed one hold, did the attack work, did the backdoor survive?"""
+"""What follows from the numbers: does a reported one hold, did the attack work, did the backdoor survive?"""
 
 import numpy as np
 
-from poisonjax.evaluation import Count
-from poisonjax.experiment import Experiment, Printed
+from poisonjax.evaluation.metrics import Count
+from poisonjax.experiment import Experiment, Reported
 from poisonjax.reports import statistics
 
 GATE_METRIC = "attack_success_rate"
@@ -18,21 +18,21 @@ def gate(experiment: Experiment, arms: dict) -> dict | None:
     return {"passed": rate is not None and rate >= threshold, "asr": rate, "threshold": threshold}
 
 
-def verdict(interval: list[float] | None, printed: float, tolerance: float, usable: bool) -> str:
-    """reproduced: our 95 % interval lies within tolerance of the printed number; not_reproduced: it lies outside
+def verdict(interval: list[float] | None, reported: float, tolerance: float, usable: bool) -> str:
+    """reproduced: our 95 % interval lies within tolerance of the reported number; not_reproduced: it lies outside
     altogether; inconclusive: neither, or the cell is not usable as a comparison."""
     if not usable or interval is None:
         return "inconclusive"
     low, high = interval
-    if printed - tolerance <= low and high <= printed + tolerance:
+    if reported - tolerance <= low and high <= reported + tolerance:
         return "reproduced"
-    if high < printed - tolerance or printed + tolerance < low:
+    if high < reported - tolerance or reported + tolerance < low:
         return "not_reproduced"
     return "inconclusive"
 
 
 def obstacle(scale: str, changed: list[str], gated: dict | None, audit: list[str]) -> str | None:
-    """Why a run says nothing about a printed number: it must be the published setting, and nothing must have failed."""
+    """Why a run says nothing about a reported number: it must be the published setting, and nothing may have failed."""
     if gated is not None and not gated["passed"]:
         return "the attack did not work on standard training"
     if audit:
@@ -42,8 +42,8 @@ def obstacle(scale: str, changed: list[str], gated: dict | None, audit: list[str
     return f"settings were changed: {', '.join(changed)}" if changed else None
 
 
-def _cell(arms: dict, row: Printed) -> dict:
-    """What was measured where a number is printed."""
+def _cell(arms: dict, row: Reported) -> dict:
+    """What was measured where a number is reported."""
     metric = arms[row.arm][row.metric]
     if row.label is None:
         return metric
@@ -60,13 +60,14 @@ def compare(
     gated: dict | None,
     audits: dict[str, list[str]],
 ) -> list[dict]:
-    """Each printed number beside ours, with a verdict and its reason."""
+    """Each reported number beside ours, with a verdict and its reason."""
     return [
-        _compared(experiment, arms, row, obstacle(scale, changed, gated, audits[row.arm])) for row in experiment.printed
+        _compared(experiment, arms, row, obstacle(scale, changed, gated, audits[row.arm]))
+        for row in experiment.reported
     ]
 
 
-def _compared(experiment: Experiment, arms: dict, row: Printed, obstacle: str | None) -> dict:
+def _compared(experiment: Experiment, arms: dict, row: Reported, obstacle: str | None) -> dict:
     cell, tolerance = _cell(arms, row), experiment.evaluation.tolerance
     found = verdict(cell["ci95"], row.value, tolerance, obstacle is None)
     return {
@@ -74,7 +75,7 @@ def _compared(experiment: Experiment, arms: dict, row: Printed, obstacle: str | 
         "arm": row.arm,
         "metric": row.metric,
         "label": row.label,
-        "printed": row.value,
+        "reported": row.value,
         "measured": cell["mean"],
         "std": cell["std"],
         "ci95": cell["ci95"],
@@ -83,7 +84,7 @@ def _compared(experiment: Experiment, arms: dict, row: Printed, obstacle: str | 
     }
 
 
-def _why(experiment: Experiment, arms: dict, row: Printed, interval: list[float] | None) -> str:
+def _why(experiment: Experiment, arms: dict, row: Reported, interval: list[float] | None) -> str:
     """Why a comparable number was not reproduced, as far as this run can tell."""
     if interval is None:
         return "the metric is about no image here"
@@ -91,11 +92,11 @@ def _why(experiment: Experiment, arms: dict, row: Printed, interval: list[float]
 
 
 def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[str]) -> list[str]:
-    """Why printed numbers and ours differ or cannot be compared, as far as this run can tell."""
+    """Why reported numbers and ours differ or cannot be compared, as far as this run can tell."""
     found = []
     if scale != "paper":
         found.append(
-            f"the {scale} scale is not the published setting (another data set, network and length), so no printed "
+            f"the {scale} scale is not the published setting (another data set, network and length), so no reported "
             "number can be confirmed or refuted here"
         )
     if changed:
@@ -105,8 +106,8 @@ def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[
     return found + (list(experiment.known) if any(row["verdict"] != "reproduced" for row in rows) else [])
 
 
-def _control_explains(experiment: Experiment, arms: dict, row: Printed) -> str | None:
-    """If the number printed for poisoned data is what clean data gives, and poisoned data does not give it."""
+def _control_explains(experiment: Experiment, arms: dict, row: Reported) -> str | None:
+    """If the number reported for poisoned data is what clean data gives, and poisoned data does not give it."""
     control = experiment.control()
     if row.arm not in experiment.defended() or control is None:
         return None
@@ -115,7 +116,7 @@ def _control_explains(experiment: Experiment, arms: dict, row: Printed) -> str |
     if ours is None or clean is None or abs(clean - row.value) > tolerance or abs(ours - row.value) <= tolerance:
         return None
     return (
-        f"the poisoned data gives {ours:.2%}, but adversarial training on clean data gives {clean:.2%}: the printed "
+        f"the poisoned data gives {ours:.2%}, but adversarial training on clean data gives {clean:.2%}: the reported "
         "number is what a network gives that never saw the poison"
     )
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from poisonjax import distributed
-from poisonjax.training.feed import Streamed, ahead
+from poisonjax.runtime import distributed
 from poisonjax.training.objectives import Objective
+from poisonjax.training.prefetch import HostData, prefetch
 from poisonjax.training.settings import Training
 from poisonjax.training.state import TrainState, initial_state
 from poisonjax.training.step import make_train_step, zero_sums
@@ -23,14 +23,14 @@ from poisonjax.types import Array, Examples, take
 CALL_SECONDS = 1.0
 
 
-class Store(Protocol):
+class Checkpointer(Protocol):
     """Where a run keeps what it would need to go on; `checkpoint.Checkpoints` is one."""
 
     def latest(self, like: Any) -> tuple[int, Any, dict] | None: ...
     def save(self, step: int, state: Any, meta: dict) -> None: ...
 
 
-class Watch(Protocol):
+class Callbacks(Protocol):
     """Who looks on: a progress bar, TensorBoard, the signal handler."""
 
     def begin(self, images: int, done: int) -> None: ...
@@ -68,7 +68,7 @@ def program(model: nn.Module, objective: Objective, settings: Training, rows: in
         def body(_, carry):
             first = carry[0].step % steps * batch
             picked = jax.lax.dynamic_slice(order, (first,), (batch,))
-            mine, real = distributed.share(picked, first + jnp.arange(batch) < rows)
+            mine, real = distributed.shard(picked, first + jnp.arange(batch) < rows)
             return step(carry, take(data, mine), real, key)
 
         return jax.lax.fori_loop(carry[0].step, stop, body, carry)
@@ -104,18 +104,18 @@ def _streamed_step(model: nn.Module, objective: Objective, settings: Training, r
 def streaming(model: nn.Module, objective: Objective, settings: Training, rows: int, at: int, order: Array) -> Callable:
     """What `program` gives, for data on the host: the same batches, each read and sent while others are learnt from.
 
-    To be called for the steps from `at` on, in turn, with one and the same Streamed. order: the key, on the host.
+    To be called for the steps from `at` on, in turn, with one and the same HostData. order: the key, on the host.
     """
     step, batches = _streamed_step(model, objective, settings, rows), None
 
-    def run(carry, data: Streamed, key, stop):
+    def run(carry, data: HostData, key, stop):
         nonlocal batches, at
         if batches is None:
-            batches = ahead(lambda share: _sent(data, *share), _shares(order, settings, rows, at))
+            batches = prefetch(lambda share: _sent(data, *share), _shares(order, settings, rows, at))
             first = next(batches)
             batches = chain([first], batches)
             jax.block_until_ready(step(jax.tree.map(jnp.copy, carry), *first, key))  # compiles, off the clock
-        for _ in range(at, int(distributed.get(stop))):
+        for _ in range(at, int(distributed.fetch(stop))):
             carry, at = step(carry, *next(batches), key), at + 1
         return carry
 
@@ -129,13 +129,13 @@ def _shares(key: Array, settings: Training, rows: int, at: int) -> Iterator[tupl
         order = np.asarray(_order(key, epoch, settings, rows))
         for first in range((at % steps if epoch == at // steps else 0) * settings.batch, len(order), settings.batch):
             within = np.arange(first, first + settings.batch)
-            yield distributed.local_share(order[within], within < rows)
+            yield distributed.local_shard(order[within], within < rows)
 
 
-def _sent(data: Streamed, picked: np.ndarray, real: np.ndarray):
+def _sent(data: HostData, picked: np.ndarray, real: np.ndarray):
     """The rows, laid out as `picked` [devices b] or [b] is, and which are real, on the devices."""
     examples = jax.tree.map(lambda leaf: leaf.reshape(*picked.shape, *leaf.shape[1:]), data.read(picked.ravel()))
-    return distributed.put_shares((examples, real))
+    return distributed.place_shards((examples, real))
 
 
 def _images(step: int, settings: Training, rows: int) -> int:
@@ -149,7 +149,7 @@ def _fresh(model, settings: Training, rows: int, image: Array, key: Array) -> tu
     return initial_state(model, settings.optimizer(settings.total_steps(rows)), image, key), zero_sums()
 
 
-def restored(model: nn.Module, settings: Training, rows: int, image: Array, store: Store) -> TrainState:
+def restored(model: nn.Module, settings: Training, rows: int, image: Array, store: Checkpointer) -> TrainState:
     """The network that `fit` left, on the host. ValueError if it did not come to the end, or is of other settings.
 
     rows: of its training data. image: one of them, [h w c].
@@ -161,9 +161,11 @@ def restored(model: nn.Module, settings: Training, rows: int, image: Array, stor
     return found[1][0]
 
 
-def _begin(model, settings: Training, examples: Examples | Streamed, key: Array, store: Store) -> tuple[Any, dict]:
+def _begin(
+    model, settings: Training, examples: Examples | HostData, key: Array, store: Checkpointer
+) -> tuple[Any, dict]:
     """What the store has, else a new network: (carry, log)."""
-    image = examples.read(np.arange(1)).image[0] if isinstance(examples, Streamed) else examples.image[0]
+    image = examples.read(np.arange(1)).image[0] if isinstance(examples, HostData) else examples.image[0]
     fresh = _fresh(model, settings, len(examples.index), image, key)
     found = store.latest(jax.device_get(fresh))
     return (fresh, {"history": [], "images": 0, "seconds": 0.0}) if found is None else found[1:]
@@ -171,7 +173,7 @@ def _begin(model, settings: Training, examples: Examples | Streamed, key: Array,
 
 def _timed(run: Callable, carry: Any, data: Any, key: Any, stop: int) -> tuple[Any, float]:
     start = time.monotonic()
-    carry = jax.block_until_ready(run(carry, data, key, distributed.put(np.int32(stop))))
+    carry = jax.block_until_ready(run(carry, data, key, distributed.replicate(np.int32(stop))))
     return carry, time.monotonic() - start
 
 
@@ -185,16 +187,16 @@ def fit(
     model: nn.Module,
     objective: Objective,
     settings: Training,
-    examples: Examples | Streamed,
+    examples: Examples | HostData,
     keys: tuple[Array, Array],
-    store: Store,
-    watch: Watch,
+    store: Checkpointer,
+    watch: Callbacks,
     probe: Callable[[TrainState], dict] = lambda state: {},
     save_every: float = 30.0,
 ) -> Fitted:
     """A network trained on examples [n]; goes on from what is in `store`. Interrupted if `watch` says stop.
 
-    Streamed examples give the same network as the same examples on the devices.
+    HostData examples give the same network as the same examples on the devices.
 
     keys: for the initial network, and for order and noise. probe: numbers to note after each epoch, from the
     state on the devices. save_every: seconds.
@@ -203,11 +205,11 @@ def fit(
     steps, total = settings.epoch_steps(rows), settings.total_steps(rows)
     carry, log = _begin(model, settings, examples, keys[0], store)
     at, pace, saved = int(carry[0].step), 1, time.monotonic()
-    carry, key = distributed.put(carry), distributed.put(keys[1])
-    if isinstance(examples, Streamed):
+    carry, key = distributed.replicate(carry), distributed.replicate(keys[1])
+    if isinstance(examples, HostData):
         run, data = streaming(model, objective, settings, rows, at, keys[1]), examples
     else:
-        run, data = program(model, objective, settings, rows), distributed.put(examples)
+        run, data = program(model, objective, settings, rows), distributed.replicate(examples)
     watch.begin(_images(total, settings, rows), _images(at, settings, rows))
     if at < total:
         carry, _ = _timed(run, carry, data, key, at)  # makes no step, but compiles
@@ -218,15 +220,15 @@ def fit(
         log = log | {"images": log["images"] + seen, "seconds": log["seconds"] + spent}
         watch.advance(seen)
         if at % steps == 0 or at == total:
-            row = _row(at, steps, distributed.get(carry[1]), probe(carry[0]))
+            row = _row(at, steps, distributed.fetch(carry[1]), probe(carry[0]))
             log = log | {"history": [*log["history"], row]}
             watch.epoch(row)
-        stopping, overdue, pace = distributed.agree(
+        stopping, overdue, pace = distributed.all_max(
             watch.stop_requested(), time.monotonic() - saved > save_every, max(1, round(CALL_SECONDS * made / spent))
         )
         if stopping or overdue or at == total:
-            store.save(at, distributed.get(carry), log)
+            store.save(at, distributed.fetch(carry), log)
             saved = time.monotonic()
         if stopping and at < total:
             raise Interrupted(f"stopped at step {at} of {total}, which is saved")
-    return Fitted(distributed.get(carry[0]), **log)
+    return Fitted(distributed.fetch(carry[0]), **log)

@@ -30,7 +30,7 @@ def initial_state(model: nn.Module, tx: optax.GradientTransformation, image: Arr
 
 def eval_logits(model: nn.Module, state: TrainState) -> LogitsFn:
     """The network in evaluation mode, which is all that an attack sees."""
-    fold = isinstance(model, Network) and model.FOLDS
+    fold = isinstance(model, Network) and model.can_fold_batch_norm
     params, batch_stats = folded(state.params, state.batch_stats) if fold else (state.params, state.batch_stats)
     variables = {"params": params, "batch_stats": batch_stats}
     return lambda x: model.apply(variables, x)[0]

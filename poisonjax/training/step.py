@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from poisonjax import distributed
+from poisonjax.runtime import distributed
 from poisonjax.training.augment import CropFlip
 from poisonjax.training.objectives import Objective
 from poisonjax.training.state import TrainState, eval_logits
@@ -52,10 +52,10 @@ def make_train_step(
         gradient, (sums, batch_stats) = jax.grad(loss, has_aux=True)(
             state.params, state, jax.lax.stop_gradient(x), y, real, noise_keys
         )
-        gradient, sums = distributed.total((gradient, sums))
+        gradient, sums = distributed.psum((gradient, sums))
         gradient = jax.tree.map(lambda leaf: leaf / sums["count"], gradient)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, distributed.mean(batch_stats), opt_state), sums
+        return TrainState(state.step + 1, params, distributed.pmean(batch_stats), opt_state), sums
 
     return step

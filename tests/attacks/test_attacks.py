@@ -195,10 +195,10 @@ def test_impossible_settings_are_refused(build, message):
 
 
 def test_reach_knows_what_no_random_start_means():
-    assert bim(Linf(0.3), step=0.01, steps=5).reach == pytest.approx(0.05)
-    assert PGD(Linf(0.3), step=0.01, steps=5).reach == 0.3
-    assert PGD(Linf(0.3), step=0.01, steps=5, random_start=False, restarts=2).reach == 0.3
-    assert bim(L0(7), step=0.01, steps=5).reach == 7  # any move can change every pixel
+    assert bim(Linf(0.3), step=0.01, steps=5).max_distance == pytest.approx(0.05)
+    assert PGD(Linf(0.3), step=0.01, steps=5).max_distance == 0.3
+    assert PGD(Linf(0.3), step=0.01, steps=5, random_start=False, restarts=2).max_distance == 0.3
+    assert bim(L0(7), step=0.01, steps=5).max_distance == 7  # any move can change every pixel
 
 
 def foolbox_images(net, attack, eps, target=None):

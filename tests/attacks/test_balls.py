@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from poisonjax.attacks.balls import L0, L1, L2, Ball, Linf, inside, uphill
+from poisonjax.attacks.balls import L0, L1, L2, Ball, Linf, ascent_direction, project
 
 BALLS = [Linf(0.3), L2(2.0), L1(4.0), L1(4.0, share=0.2), L0(4)]
 CONVEX = BALLS[:-1]
@@ -36,7 +36,7 @@ def product(first, second) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def deltas():
-    """Rows from far outside of every ball to well inside, with equal sizes and zeros among them."""
+    """Rows from far outside of every ball to well project, with equal sizes and zeros among them."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(8, *SHAPE)) * np.array([100, 10, 3, 1, 1, 1, 0.01, 0])[:, None, None, None]
     rows[4] = np.sign(rows[4])
@@ -81,10 +81,10 @@ def test_projection_leaves_what_is_inside_and_nothing_at_radius_zero(ball, delta
 @pytest.mark.parametrize("ball", BALLS, ids=str)
 def test_inside_is_idempotent_and_in_the_ball_and_the_box(ball, deltas):
     x = np.random.default_rng(1).random(deltas.shape, np.float32)
-    once = inside(ball, x, x + deltas, ball.eps)
+    once = project(ball, x, x + deltas, ball.eps)
     assert np.all(length(ball, once - x) <= ball.eps * (1 + 1e-5)) and once.min() >= 0 and once.max() <= 1
-    np.testing.assert_allclose(inside(ball, x, once, ball.eps), once, atol=1e-6)
-    np.testing.assert_array_equal(inside(ball, x, x + deltas, 0.0), x)
+    np.testing.assert_allclose(project(ball, x, once, ball.eps), once, atol=1e-6)
+    np.testing.assert_array_equal(project(ball, x, x + deltas, 0.0), x)
 
 
 @pytest.mark.parametrize("ball", [Linf(0.3), L2(2.0), L1(4.0)], ids=str)
@@ -110,7 +110,7 @@ def test_moves_survive_tiny_gradients(ball):
 @pytest.mark.parametrize(("ball", "moved"), [(L1(1.0, share=0.2), 1), (L0(1), 3)], ids=str)
 def test_a_sparse_move_passes_over_pixels_without_room(ball, moved):
     x, gradient = jnp.array([1.0, 0, 0.5, 1, 0]), jnp.array([9.0, -9, 2, -1, 1])
-    move = uphill(ball, x.reshape(1, 5, 1, 1), gradient.reshape(1, 5, 1, 1)).ravel()
+    move = ascent_direction(ball, x.reshape(1, 5, 1, 1), gradient.reshape(1, 5, 1, 1)).ravel()
     assert np.flatnonzero(move).tolist() == [2, 3, 4][:moved]
 
 
@@ -141,7 +141,7 @@ def test_l0_draws_choose_every_pixel_as_often():
 @pytest.mark.parametrize("ball", BALLS, ids=str)
 def test_every_image_is_within_the_largest_radius(ball):
     black, white = jnp.zeros((1, *SHAPE)), jnp.ones((1, *SHAPE))
-    np.testing.assert_allclose(length(ball, white - black), ball.largest(SHAPE), rtol=1e-6)
+    np.testing.assert_allclose(length(ball, white - black), ball.max_radius(SHAPE), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from poisonjax.attacks import Linf, Square, TargetedAPGD
-from poisonjax.attacks.blocks import on_the_rest
+from poisonjax.attacks.blocks import on_active_rows
 from tests.attacks.references import victim
 
 
@@ -35,7 +35,7 @@ def test_the_rows_left_and_no_others_change_in_as_few_blocks_as_they_fill(rows, 
         return state[0] + given, state[1] * 2
 
     given, state = jnp.arange(rows), (jnp.full(rows, 100), jnp.arange(rows * 3.0).reshape(rows, 3))
-    moved, doubled = jax.jit(lambda left: on_the_rest(step, given, state, left))(jnp.asarray(chosen))
+    moved, doubled = jax.jit(lambda left: on_active_rows(step, given, state, left))(jnp.asarray(chosen))
     jax.effects_barrier()
     np.testing.assert_array_equal(moved, 100 + np.where(chosen, np.arange(rows), 0))
     np.testing.assert_array_equal(doubled, np.where(chosen[:, None], 2, 1) * np.asarray(state[1]))

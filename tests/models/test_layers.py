@@ -11,9 +11,9 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from poisonjax import distributed
 from poisonjax.models import layers
 from poisonjax.models.layers import Conv, Dropout, batch_norm, conv, depthwise_conv, max_pool2, relu
+from poisonjax.runtime import distributed
 
 CASES = {  # image [h w c], kernel [i j c f] or, depthwise, [i j 1 c], stride, padding
     "grey image": ((9, 8, 1), (5, 4, 1, 6), 1, "SAME"),

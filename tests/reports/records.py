@@ -6,11 +6,11 @@ import pathlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from poisonjax.evaluation import Count
+from poisonjax.evaluation.metrics import Count
 from poisonjax.experiment import METRICS
 from poisonjax.reports import statistics
 
-ATTACK = ("triggered_accuracy", "attack_success_rate", "attack_success_rate_madry", "art_effectiveness")
+ATTACK = ("triggered_accuracy", "attack_success_rate", "attack_success_rate_turner", "art_effectiveness")
 ARMS = ("standard", "pgd_at", "pgd_at_clean_data")
 
 
@@ -47,9 +47,9 @@ def arm(rates: dict[str, float | None], seeds: int, poisoned: bool = True, epoch
 
 
 def record(
-    name: str = "mnist_badnets", scale: str = "small", seeds: int = 1, rates=None, printed=(), poisoned=True
+    name: str = "mnist_badnets", scale: str = "small", seeds: int = 1, rates=None, reported=(), poisoned=True
 ) -> dict:
-    """rates: {arm: {metric: rate}}. printed: rows of the comparison that differ from the usual one."""
+    """rates: {arm: {metric: rate}}. reported: rows of the comparison that differ from the usual one."""
     rates = rates or {each: {"attack_success_rate": 0.9 - 0.3 * at} for at, each in enumerate(ARMS)}
     arms = {each: arm(of, seeds, poisoned) for each, of in rates.items()}
     return {
@@ -74,9 +74,9 @@ def record(
         "seeds": list(range(seeds)),
         "arms": arms,
         "poison": [{"rows": 400, "of": 4000} if poisoned else {} for _ in range(seeds)],
-        "printed": {},
+        "reported": {},
         "verdict": {},
-        "comparison": [compared(arms, **row) for row in printed],
+        "comparison": [compared(arms, **row) for row in reported],
         "reasons": ["the small scale is not the published setting"],
         "attack_gate": {"passed": True, "asr": 0.9, "threshold": 0.5} if poisoned else None,
         "warnings": [],
@@ -85,12 +85,12 @@ def record(
 
 
 def compared(
-    arms: dict, arm: str, metric: str, printed: float, verdict: str = "inconclusive", reason="", label=None
+    arms: dict, arm: str, metric: str, reported: float, verdict: str = "inconclusive", reason="", label=None
 ) -> dict:
     """A row of the comparison."""
     cell = {part: arms[arm][metric][part] for part in ("mean", "std", "ci95")}
     measured = {"measured": cell.pop("mean"), **cell}
-    about = {"table": "T6", "arm": arm, "metric": metric, "label": label, "printed": printed}
+    about = {"table": "T6", "arm": arm, "metric": metric, "label": label, "reported": reported}
     return about | measured | {"verdict": verdict, "reason": reason}
 
 

@@ -74,8 +74,8 @@ def parsed(site: dict[str, bytes]) -> dict[str, Page]:
 
 def old_record() -> dict:
     """As the first version wrote it."""
-    row = {"arm": "standard", "metric": "attack_success_rate", "printed": 0.9622}
-    made = synthetic.record("mnist_old", "smoke", printed=[row])
+    row = {"arm": "standard", "metric": "attack_success_rate", "reported": 0.9622}
+    made = synthetic.record("mnist_old", "smoke", reported=[row])
     del made["command"]
     for arm in made["arms"].values():
         del arm["parameters"]
@@ -87,17 +87,17 @@ def old_record() -> dict:
 def paper_record() -> dict:
     """Three seeds, every verdict, a number about one class, activations."""
     rows = [
-        {"arm": "standard", "metric": "attack_success_rate", "printed": 0.9622, "verdict": "reproduced"},
+        {"arm": "standard", "metric": "attack_success_rate", "reported": 0.9622, "verdict": "reproduced"},
         {
             "arm": "pgd_at",
             "metric": "attack_success_rate",
-            "printed": 0.0099,
+            "reported": 0.0099,
             "verdict": "not_reproduced",
             "reason": "Why.",
         },
-        {"arm": "pgd_at", "metric": "clean_accuracy", "printed": 0.9418, "reason": "One class.", "label": 0},
+        {"arm": "pgd_at", "metric": "clean_accuracy", "reported": 0.9418, "reason": "One class.", "label": 0},
     ]
-    made = synthetic.record("mnist_paper", "paper", 3, printed=rows)
+    made = synthetic.record("mnist_paper", "paper", 3, reported=rows)
     made["changed"], made["warnings"] = ["train.epochs=4"], ["pgd_at, seed 1: collapsed to one class"]
     for arm in made["arms"].values():
         arm["activations"] = {"mmd2": {"mean": 0.03125, "std": 0.001, "per_seed": [0.031, 0.03125, 0.0315]}}
@@ -215,8 +215,8 @@ def expected_cells(record: dict) -> set[tuple]:
     for row in record["comparison"]:
         low, high = row.get("ci95") or (None, None)
         label = "" if row.get("label") is None else row["label"]
-        told = {"printed": row["printed"], "value": row["measured"], "std": row.get("std")}
-        put("printed", row["arm"], row["metric"], label, **told, ci95_low=low, ci95_high=high)
+        told = {"reported": row["reported"], "value": row["measured"], "std": row.get("std")}
+        put("reported", row["arm"], row["metric"], label, **told, ci95_low=low, ci95_high=high)
     for seed, facts in zip(record["seeds"], record["poison"], strict=True):
         for name, value in facts.items():
             put("poison", "", name, "", seed, value=value)
@@ -227,7 +227,7 @@ def expected_cells(record: dict) -> set[tuple]:
     return cells
 
 
-NUMBERS = ("value", "std", "ci95_low", "ci95_high", "numerator", "denominator", "printed")
+NUMBERS = ("value", "std", "ci95_low", "ci95_high", "numerator", "denominator", "reported")
 
 
 def csv_cells(rows: list[dict]) -> set[tuple]:
@@ -325,8 +325,8 @@ def test_the_summary_table_has_every_printed_number_beside_ours(records, site):
     assert any(
         re.search(r"mnist_old smoke 1 standard attack success rate 96.22 T6 .* on its page$", row) for row in rows
     )
-    printed = [not row.endswith("not printed –") for row in rows[1:]]
-    assert printed == sorted(printed, reverse=True), "printed numbers come first"
+    reported = [not row.endswith("not reported –") for row in rows[1:]]
+    assert reported == sorted(reported, reverse=True), "reported numbers come first"
 
 
 def test_a_page_shows_everything_of_its_record(site):
@@ -497,7 +497,7 @@ def lacking(name: str):
 
 def spoil(change):
     def write(there: pathlib.Path) -> None:
-        made = synthetic.record(printed=[{"arm": "standard", "metric": "clean_accuracy", "printed": 0.5}])
+        made = synthetic.record(reported=[{"arm": "standard", "metric": "clean_accuracy", "reported": 0.5}])
         change(made)
         (synthetic.save(there, synthetic.record()) / "record.json").write_text(json.dumps(made))
 

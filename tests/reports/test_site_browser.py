@@ -33,8 +33,8 @@ def site(tmp_path_factory) -> pathlib.Path:
     there = tmp_path_factory.mktemp("records")
     rates = {"standard": {"clean_accuracy": 0.97, "attack_success_rate": 0.9}, "pgd_at": {"attack_success_rate": 0.05}}
     rows = [
-        {"arm": "standard", "metric": "attack_success_rate", "printed": 0.9622, "verdict": "reproduced"},
-        {"arm": "pgd_at", "metric": "attack_success_rate", "printed": 0.05, "verdict": "not_reproduced"},
+        {"arm": "standard", "metric": "attack_success_rate", "reported": 0.9622, "verdict": "reproduced"},
+        {"arm": "pgd_at", "metric": "attack_success_rate", "reported": 0.05, "verdict": "not_reproduced"},
     ]
     rows[1]["reason"] = (
         "A long reason why the two differ, with_a_word_that_is_longer_than_any_phone_is_wide_" + "x" * 60

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from poisonjax.activations import Activations, Collected, measure
+from poisonjax.evaluation.activations import Activations, Collected, measure
 from poisonjax.reports import tsne
 
 SETTINGS = Activations(per_class=6, permutations=19, perplexity=3, folds=2)

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from experiments import mnist_clean_label
-from poisonjax.estimate import image_gradients, spell
-from poisonjax.experiment import ARMS, METRICS, Printed
+from poisonjax.experiment import ARMS, METRICS, Reported
 from poisonjax.poisons import NoPoison
 from poisonjax.reports import figures, table, verdict
+from poisonjax.runs.estimate import image_gradients, spell
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_baseline_has_no_gate_and_says_how_good_it_is(plan):
     assert verdict.gate(plan, made) is None
     found = verdict.finding(plan, made, None, NO_AUDIT | {"standard": ["collapsed"]})
     assert "standard 50.0% clean and 50.0% under PGD (collapsed)" in found and "50.0% clean and 25.0%" in found
-    plan = dataclasses.replace(plan, printed=(Printed("T", "pgd_at", "clean_accuracy", 0.5),))
+    plan = dataclasses.replace(plan, reported=(Reported("T", "pgd_at", "clean_accuracy", 0.5),))
     (row,) = verdict.compare(plan, made, "paper", [], None, NO_AUDIT)
     assert row["verdict"] == "reproduced" and row["reason"] == ""
 
@@ -104,15 +104,15 @@ def test_a_baseline_has_no_gate_and_says_how_good_it_is(plan):
     ],
 )
 def test_a_cell_is_void_unless_everything_holds(plan, rate, scale, changed, audit, reason):
-    plan = dataclasses.replace(plan, printed=(Printed("T", "pgd_at", "clean_accuracy", 0.5),))
+    plan = dataclasses.replace(plan, reported=(Reported("T", "pgd_at", "clean_accuracy", 0.5),))
     made = arms(rate, 0.5, 0.0)
     (row,) = verdict.compare(plan, made, scale, changed, verdict.gate(plan, made), NO_AUDIT | {"pgd_at": audit})
     assert row["verdict"] == ("inconclusive" if reason else "reproduced") and row["reason"] == reason
-    assert row["printed"] == row["measured"] == 0.5
+    assert row["reported"] == row["measured"] == 0.5
 
 
 def test_a_number_about_one_class_is_compared_with_that_class(plan):
-    plan = dataclasses.replace(plan, printed=(Printed("T4", "pgd_at", "clean_accuracy", 0.2, label=1),))
+    plan = dataclasses.replace(plan, reported=(Reported("T4", "pgd_at", "clean_accuracy", 0.2, label=1),))
     made = arms(0.9, 0.5, 0.0)
     by_class = {"numerator": [[9, 2], [9, 2]], "denominator": [[10, 10], [10, 10]]}
     made["pgd_at"]["clean_accuracy"]["per_class"] = by_class
@@ -122,8 +122,8 @@ def test_a_number_about_one_class_is_compared_with_that_class(plan):
 
 
 def test_the_control_explains_a_number_that_only_clean_data_gives(plan):
-    printed = Printed("T5", "pgd_at", "triggered_accuracy", 0.9068)
-    plan = dataclasses.replace(plan, printed=(printed,))
+    reported = Reported("T5", "pgd_at", "triggered_accuracy", 0.9068)
+    plan = dataclasses.replace(plan, reported=(reported,))
     explained = arms(0.9, 0.9, 0.0, pgd_at__triggered_accuracy=0.01, pgd_at_clean_data__triggered_accuracy=0.91)
     unexplained = arms(0.9, 0.9, 0.0, pgd_at__triggered_accuracy=0.01, pgd_at_clean_data__triggered_accuracy=0.5)
     for made, said in ((explained, True), (unexplained, False)):
@@ -147,7 +147,7 @@ def test_undefined_metrics_are_dashes_in_table_and_absent_in_figures():
         "experiment": "e",
         "scale": "smoke",
         "seeds": [0],
-        "printed": {},
+        "reported": {},
         "arms": {name: cells | {"history": []} for name, cells in arms(None, 0.5, 0.0).items()},
     }
     drawn = figures.bars(record).axes[0].patches

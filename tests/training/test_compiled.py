@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from poisonjax import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.models.layers import conv
+from poisonjax.runtime import distributed
 from poisonjax.training import CropFlip, Madry, initial_state, make_train_step
 from poisonjax.types import Examples
 
@@ -23,7 +23,7 @@ ATTACK = PGD(Linf(0.1), step=0.05, steps=3)
 # Compiles the loop over steps for two devices and prints its program.
 COMPILE = """
 import jax, numpy as np
-from poisonjax import distributed
+from poisonjax.runtime import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import {model}
 from poisonjax.training import Madry, Training, initial_state
@@ -35,7 +35,7 @@ model, attack = {network}, PGD(Linf(0.1), step=0.05, steps=3)
 settings = Training(attack, batch=8, epochs=2)
 data = Examples(np.zeros((16, 32, 32, 3), np.uint8), np.arange(16) % 10, np.arange(16))
 state = initial_state(model, settings.optimizer(4), data.image[0], jax.random.key(0))
-arguments = distributed.put(((state, zero_sums()), data, jax.random.key(0), np.int32(4)))
+arguments = distributed.replicate(((state, zero_sums()), data, jax.random.key(0), np.int32(4)))
 print(program(model, Madry(attack), settings, 16).lower(*arguments).compile().as_text())
 """
 COLLECTIVE = re.compile(r" = .*\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\(")

@@ -28,7 +28,7 @@ from poisonjax.training import (
     initial_state,
     make_train_step,
 )
-from poisonjax.training.feed import Streamed
+from poisonjax.training.prefetch import HostData
 from poisonjax.training.step import row_keys
 from poisonjax.types import Examples, take, to_unit
 
@@ -60,7 +60,7 @@ class Memory:
         self.saved.append((step, state, meta))
 
 
-class Watch:
+class Callbacks:
     """Asks to stop after so many calls."""
 
     def __init__(self, calls=None):
@@ -81,7 +81,9 @@ class Watch:
 
 def trained(examples, model="plain", objective=Madry(ATTACK, 0.5), store=None, watch=None, **settings):
     settings = Training(ATTACK, **{"batch": 5, "epochs": 2, "optimizer": Adam(0.01)} | settings)
-    return fit(MODELS[model], objective, settings, examples, KEYS, store or Memory(), watch or Watch(), save_every=0)
+    return fit(
+        MODELS[model], objective, settings, examples, KEYS, store or Memory(), watch or Callbacks(), save_every=0
+    )
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -90,7 +92,7 @@ def whole(request, examples):
 
 
 def test_every_row_is_seen_once_an_epoch(examples):
-    store, watch = Memory(), Watch()
+    store, watch = Memory(), Callbacks()
     trained(examples, store=store, watch=watch)
     ends = [sums["count"] for step, (_, sums), _ in store.saved if step % 5 == 0]
     assert ends == [23, 23] and sum(watch.images) == watch.total == 46
@@ -123,7 +125,7 @@ def test_a_short_batch_is_filled_up_with_other_images(examples):
     """A layer that looks at the whole batch, as BatchNorm does, must not see one image many times."""
     SEEN.clear()
     settings = Training(ATTACK, batch=5, epochs=1)
-    made = fit(Watched(), Standard(), settings, examples, KEYS, Memory(), Watch(), save_every=0)
+    made = fit(Watched(), Standard(), settings, examples, KEYS, Memory(), Callbacks(), save_every=0)
     assert [len({row.tobytes() for row in batch}) for batch in SEEN] == [5] * 5
     assert made.images == 23
 
@@ -139,7 +141,7 @@ def test_the_length_of_a_call_does_not_change_a_bit(pace, whole, examples, monke
 
 def streamed(examples):
     """The same rows, to be read by position."""
-    return Streamed(examples.index, lambda at: take(examples, at))
+    return HostData(examples.index, lambda at: take(examples, at))
 
 
 def test_rows_that_are_read_as_needed_give_the_network_of_those_on_the_device(whole, examples):
@@ -153,7 +155,7 @@ def test_rows_that_are_read_as_needed_give_the_network_of_those_on_the_device(wh
 
 def test_batches_that_are_read_are_those_that_the_device_picks(examples):
     read = []
-    source = Streamed(examples.index, lambda at: read.append(at) or take(examples, at))
+    source = HostData(examples.index, lambda at: read.append(at) or take(examples, at))
     trained(source, epochs=3)
     settings = Training(ATTACK, batch=5, epochs=3)
     expected = np.concatenate([fitting._order(KEYS[1], epoch, settings, 23) for epoch in range(3)]).reshape(-1, 5)
@@ -163,7 +165,7 @@ def test_batches_that_are_read_are_those_that_the_device_picks(examples):
 def test_a_stopped_stream_goes_on_where_it_was(examples):
     expected, store = trained(streamed(examples), epochs=3), Memory()
     with pytest.raises(Interrupted):
-        trained(streamed(examples), store=store, watch=Watch(calls=2), epochs=3)
+        trained(streamed(examples), store=store, watch=Callbacks(calls=2), epochs=3)
     chex.assert_trees_all_close(trained(streamed(examples), store=store, epochs=3).state, expected.state, atol=1e-6)
 
 
@@ -173,7 +175,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(calls, whole, examples, monkeypa
     model, expected = whole
     store = Memory()
     with pytest.raises(Interrupted, match=f"step {calls} of 10, which is saved"):
-        trained(examples, model, store=store, watch=Watch(calls))
+        trained(examples, model, store=store, watch=Callbacks(calls))
     made = trained(examples, model, store=store)
     chex.assert_trees_all_equal(made.state, expected.state)
     assert made.history == expected.history and made.images == 46
@@ -181,7 +183,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(calls, whole, examples, monkeypa
 
 def test_a_finished_run_is_not_trained_again(whole, examples):
     model, expected = whole
-    store, watch = Memory(), Watch()
+    store, watch = Memory(), Callbacks()
     trained(examples, model, store=store)
     made = trained(examples, model, store=store, watch=watch)
     chex.assert_trees_all_equal(made.state, expected.state)
@@ -200,7 +202,7 @@ def test_max_steps_ends_within_an_epoch(examples):
 
 def test_the_probe_sees_the_network_after_each_epoch(examples):
     settings = Training(ATTACK, batch=5, epochs=2)
-    arguments = MODELS["plain"], Standard(), settings, examples, KEYS, Memory(), Watch()
+    arguments = MODELS["plain"], Standard(), settings, examples, KEYS, Memory(), Callbacks()
     made = fit(*arguments, probe=lambda state: {"step_seen": int(state.step)})
     assert [row["step_seen"] for row in made.history] == [5, 10]
 

@@ -10,12 +10,12 @@ if len(sys.argv) > 2:
     count, number, port = map(int, sys.argv[2:])
     jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=count, process_id=number)
 
-from poisonjax import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
 from poisonjax.models.layers import Conv, batch_norm
+from poisonjax.runtime import distributed
 from poisonjax.training import Madry, Training, fit
-from poisonjax.training.feed import Streamed
+from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples, take
 
 
@@ -73,7 +73,7 @@ def trained(model: nn.Module, batch: int, rows: int, streamed: bool = False) -> 
     """What the network learnt from so many of the images, and its history."""
     keys, settings = (jax.random.key(1), jax.random.key(2)), Training(ATTACK, batch=batch, epochs=2, warmup=0.5)
     data = take(examples(), slice(rows))
-    source = Streamed(data.index, lambda at: take(data, at)) if streamed else data
+    source = HostData(data.index, lambda at: take(data, at)) if streamed else data
     made = fit(model, Madry(ATTACK, 0.5), settings, source, keys, Forgetful(), Silent())
     learnt = {"params": made.state.params, "batch_stats": made.state.batch_stats}
     found = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(learnt)}
@@ -86,10 +86,10 @@ def main(out: str) -> None:
     for model, batch, rows in NETWORKS:
         found |= {type(model).__name__ + name: leaf for name, leaf in trained(model, batch, rows).items()}
     found |= {f"streamed{name}": leaf for name, leaf in trained(*NETWORKS[0], streamed=True).items()}
-    apart = distributed.each(lambda seed: (trained(*NETWORKS[0])["/history"], jax.device_count()), range(3))
+    apart = distributed.map_over_devices(lambda seed: (trained(*NETWORKS[0])["/history"], jax.device_count()), range(3))
     found["apart"] = np.array([history for history, _ in apart])
     times = distributed.over_rows(lambda rows, factor: rows.index * factor)
-    found["over_rows"] = times(examples(), 15, distributed.put(np.int32(3)))
+    found["over_rows"] = times(examples(), 15, distributed.replicate(np.int32(3)))
     np.savez(out, devices=jax.device_count(), **found)
 
 

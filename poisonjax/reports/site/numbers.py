@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from poisonjax.reports.site.reading import Collection, Run, metrics
 
 COLUMNS = (
-    "kind",  # mean, seed, class, printed, history, network, poison, gate or dataset
+    "kind",  # mean, seed, class, reported, history, network, poison, gate or dataset
     "record",
     "experiment",
     "scale",
@@ -24,7 +24,7 @@ COLUMNS = (
     "ci95_high",
     "numerator",
     "denominator",
-    "printed",
+    "reported",
     "verdict",
     "reason",
 )
@@ -66,7 +66,7 @@ def _rows(record: dict) -> Iterator[dict]:
             yield from ({"arm": arm, "metric": metric, **row} for row in _metric(cell, record["seeds"]))
         for row in _others(fields, record["seeds"]):
             yield {"arm": arm, **row}
-    yield from map(_printed, record["comparison"])
+    yield from map(_reported, record["comparison"])
     yield from _facts(record)
 
 
@@ -118,10 +118,10 @@ def _spreads(arm: dict) -> Iterator[tuple[str, dict]]:
         yield from ((f"attacks.{attack}.{name}", cell) for name, cell in spreads.items())
 
 
-def _printed(row: dict) -> dict:
-    told = {name: row[name] for name in ("arm", "metric", "table", "printed", "verdict")}
+def _reported(row: dict) -> dict:
+    told = {name: row[name] for name in ("arm", "metric", "table", "reported", "verdict")}
     measured = {"value": row["measured"], "std": row.get("std"), **_interval(row.get("ci95"))}
-    return {"kind": "printed", **told, **measured, "class": row.get("label"), "reason": row.get("reason")}
+    return {"kind": "reported", **told, **measured, "class": row.get("label"), "reason": row.get("reason")}
 
 
 def _facts(record: dict) -> Iterator[dict]:

@@ -14,7 +14,7 @@ from poisonjax.reports.table import LABELS, percent
 PICTURES = {
     "images": "What the attacker does",
     "curves": "Training curves",
-    "bars": "All metrics with 95 % intervals; black lines: printed in the report",
+    "bars": "All metrics with 95 % intervals; black lines: reported in the report",
     "capacity": "Accuracy by the number of weights",
     "tsne": "Activations of clean and triggered test images",
     "example": "Clean image, perturbation and adversarial example, with what each network predicts",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jsonschema
 
-from poisonjax.workdir import FORMAT
+from poisonjax.runtime.workdir import FORMAT
 
 HERE = pathlib.Path(__file__).parent
 

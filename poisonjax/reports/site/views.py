@@ -18,18 +18,18 @@ MEASURES = {
 FACTS = {
     "rows": "training rows poisoned",
     "of": "training rows",
-    "proxy.clean_accuracy": "clean accuracy of the attacker's proxy",
-    "proxy.robust_accuracy": "PGD accuracy of the attacker's proxy",
+    "surrogate.clean_accuracy": "clean accuracy of the attacker's surrogate",
+    "surrogate.robust_accuracy": "PGD accuracy of the attacker's surrogate",
 }
 
 
 class Row(NamedTuple):
-    """A printed number beside ours, or ours alone. cell: mean, std and ci95. reason: None where none is recorded."""
+    """A reported number beside ours, or ours alone. cell: mean, std and ci95. reason: None where none is recorded."""
 
     arm: str
     metric: str
     cell: dict
-    printed: float | None = None
+    reported: float | None = None
     verdict: str | None = None
     reason: str | None = ""
     table: str = ""
@@ -41,7 +41,7 @@ def label(metric: str) -> str:
 
 
 def compared(record: dict) -> list[Row]:
-    """Every number that the report printed, with ours."""
+    """Every number that the report reported, with ours."""
     return [_compared(record, row) for row in record["comparison"]]
 
 
@@ -51,17 +51,17 @@ def _compared(record: dict, row: dict) -> Row:
     whole = {} if of_class is not None else record["arms"][row["arm"]][row["metric"]]
     spread = {part: row.get(part, whole.get(part)) for part in ("std", "ci95")}
     cell = {"mean": row["measured"], **spread}
-    return Row(row["arm"], name, cell, row["printed"], row["verdict"], row.get("reason"), row["table"])
+    return Row(row["arm"], name, cell, row["reported"], row["verdict"], row.get("reason"), row["table"])
 
 
 def besides(record: dict) -> list[Row]:
-    """What was measured and not printed."""
-    printed = {(row["arm"], row["metric"]) for row in record["comparison"] if row.get("label") is None}
+    """What was measured and not reported."""
+    reported = {(row["arm"], row["metric"]) for row in record["comparison"] if row.get("label") is None}
     return [
         Row(name, label(metric), arm[metric])
         for name, arm in record["arms"].items()
         for metric in MAIN
-        if (name, metric) not in printed and arm[metric]["mean"] is not None
+        if (name, metric) not in reported and arm[metric]["mean"] is not None
     ]
 
 
@@ -162,7 +162,9 @@ def machine(record: dict) -> list[tuple[str, object]]:
 
 def settings(record: dict) -> list[tuple[str, str]]:
     """Every setting by its path, as `--set` takes it, but for what is shown elsewhere."""
-    parts = {name: part for name, part in record["config"].items() if name not in ("type", "printed", "known", "title")}
+    parts = {
+        name: part for name, part in record["config"].items() if name not in ("type", "reported", "known", "title")
+    }
     return [(path, spell(value)) for path, value in numbers.flat(parts).items()]
 
 

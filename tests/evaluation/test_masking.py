@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poisonjax import suite
 from poisonjax.attacks import FAB, PGD, AutoAttack, Linf, Square, bpda, eot, fgsm
-from poisonjax.robustness import check, evaluate, look
-from poisonjax.suite import Outcome, Seen, masking
-from poisonjax.victims import Fixed
+from poisonjax.evaluation import attack_suite
+from poisonjax.evaluation.attack_suite import AttackOutcome, CleanOutputs, masking
+from poisonjax.evaluation.robustness import check, evaluate, look
+from poisonjax.evaluation.victim import Fixed
 from tests.attacks.references import victim
 from tests.attacks.test_adaptive import levels, rippled
 
@@ -21,7 +21,7 @@ KEY = jax.random.key(0)
 def tried(logits_fn, attacks, net):
     """Each attack on the network, and what `masking` says of all."""
     made = {name: evaluate(logits_fn, net.x, net.y, attack, KEY) for name, attack in attacks.items()}
-    found = [each for name, of in attacks.items() for each in suite.outcomes(name, of, made[name].measured)]
+    found = [each for name, of in attacks.items() for each in attack_suite.outcomes(name, of, made[name].measured)]
     seen = look(Fixed(logits_fn), (), check(net.x, net.y), attacks["pgd"])
     left = {name: of.measured["robust"][0] / 32 for name, of in made.items()}
     return left, masking(found, seen), made
@@ -95,11 +95,11 @@ def test_a_random_layer_is_flagged_and_broken():
 
 
 def test_the_rule_by_hand():
-    ball, steep = Linf(0.3), Seen(np.zeros((20, 3)), np.ones(20))
+    ball, steep = Linf(0.3), CleanOutputs(np.zeros((20, 3)), np.ones(20))
     pgd, step, square = (attacks(0.3)[name] for name in ("pgd", "fgsm", "square"))
 
     def said(*found, seen=steep):
-        return masking([Outcome(f"a{i}", *each) for i, each in enumerate(found)], seen)
+        return masking([AttackOutcome(f"a{i}", *each) for i, each in enumerate(found)], seen)
 
     assert said((pgd, 0.5), (square, 0.46), (step, 0.46)) == []  # less than 5 points
     assert said((pgd, 0.5), (square, 0.44), (step, 0.52)) == [
@@ -113,14 +113,14 @@ def test_the_rule_by_hand():
     assert said((PGD(ball, 0.01, 5), 0.9), (square, 0.1)) == []  # cannot cross the ball
     assert said((dataclasses.replace(pgd, targeted=True), 0.9), (square, 0.1)) == []
     for slopes, lines in (([0.0, *[1] * 19], 0), ([0.0, np.nan, *[1] * 18], 1)):
-        assert len(said(seen=Seen(steep.logits, np.array(slopes)))) == lines
-    assert said(seen=Seen(steep.logits, None)) == []
+        assert len(said(seen=CleanOutputs(steep.logits, np.array(slopes)))) == lines
+    assert said(seen=CleanOutputs(steep.logits, None)) == []
 
 
 def test_stages_are_outcomes():
     attack = AutoAttack(Linf(0.3))
     stages = {"apgd_ce": 0.5, "apgd_t": 0.4, "fab_t": 0.4, "square": 0.3}
-    found = suite.outcomes("auto", attack, {"stages": stages, "robust": [3, 10]})
+    found = attack_suite.outcomes("auto", attack, {"stages": stages, "robust": [3, 10]})
     assert [(each.name, each.robust) for each in found] == [(f"auto {name}", left) for name, left in stages.items()]
-    (line,) = masking(found, Seen(np.zeros((10, 3)), np.ones(10)))
+    (line,) = masking(found, CleanOutputs(np.zeros((10, 3)), np.ones(10)))
     assert line.startswith("gradient masking: auto square, without gradients, leaves 30.0% of the images, and auto ap")

@@ -11,17 +11,17 @@ import numpy as np
 from poisonjax.types import Examples
 
 T, R = TypeVar("T"), TypeVar("R")
-AHEAD = 4  # batches read at a time, and by as many threads: enough to hide a slow one, few enough to fit in memory
+DEPTH = 4  # batches read at a time, and by as many threads: enough to hide a slow one, few enough to fit in memory
 
 
-class Streamed(NamedTuple):
+class HostData(NamedTuple):
     """As many training rows as `index` has; read: positions [b] among them -> Examples [b], in numpy arrays."""
 
     index: np.ndarray
     read: Callable[[np.ndarray], Examples]
 
 
-def ahead(make: Callable[[T], R], items: Iterable[T], depth: int = AHEAD) -> Iterator[R]:
+def prefetch(make: Callable[[T], R], items: Iterable[T], depth: int = DEPTH) -> Iterator[R]:
     """make(item) of each item, in order, the next `depth` of them under way in threads meanwhile."""
     items = iter(items)
     with ThreadPoolExecutor(depth) as pool:

@@ -48,19 +48,19 @@ def _to_one_class(poison):
 
 def _unaugmented(plan: Experiment) -> Experiment:
     """Without crops and flips, which so short a training does not learn a trigger through."""
-    proxy = plan.proxy and dataclasses.replace(plan.proxy, augment=None)
-    return dataclasses.replace(plan, train=dataclasses.replace(plan.train, augment=None), proxy=proxy)
+    surrogate = plan.surrogate and dataclasses.replace(plan.surrogate, augment=None)
+    return dataclasses.replace(plan, train=dataclasses.replace(plan.train, augment=None), surrogate=surrogate)
 
 
 def _trained(plan: Experiment, settings: Training) -> Experiment:
-    """With the length, batch and optimiser of the settings in all arms; the proxy is trained half as long."""
+    """With the length, batch and optimiser of the settings in all arms; the surrogate is trained half as long."""
 
     def like(old: Training, epochs: int) -> Training:
         return dataclasses.replace(old, batch=settings.batch, epochs=epochs, optimizer=settings.optimizer)
 
-    proxy = plan.proxy and like(plan.proxy, max(1, settings.epochs // 2))
+    surrogate = plan.surrogate and like(plan.surrogate, max(1, settings.epochs // 2))
     arms = tuple(dataclasses.replace(arm, optimizer=None) for arm in plan.arms)
-    return dataclasses.replace(plan, train=like(plan.train, settings.epochs), proxy=proxy, arms=arms)
+    return dataclasses.replace(plan, train=like(plan.train, settings.epochs), surrogate=surrogate, arms=arms)
 
 
 def _smoke(paper: Experiment, data: Data, model: Model) -> Experiment:
@@ -69,7 +69,9 @@ def _smoke(paper: Experiment, data: Data, model: Model) -> Experiment:
     def quick(part):
         return part and dataclasses.replace(part, attack=_brief(part.attack))
 
-    plan = dataclasses.replace(paper, data=data, model=model, train=quick(paper.train), proxy=quick(paper.proxy))
+    plan = dataclasses.replace(
+        paper, data=data, model=model, train=quick(paper.train), surrogate=quick(paper.surrogate)
+    )
     plan = _trained(plan, Training(plan.train.attack, batch=64, epochs=2, optimizer=Adam(3e-3)))
     evaluation = dataclasses.replace(quick(paper.evaluation), batch=64)
     return dataclasses.replace(plan, evaluation=evaluation, arms=tuple(map(_brief_arm, plan.arms)))

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 import launch
-import poisonjax.evaluate as command
+import poisonjax.runs.attack as command
 from experiments import mnist_badnets
-from poisonjax import robustness, runner, suite
 from poisonjax.attacks import L2, PGD, AutoAttack, Linf
+from poisonjax.evaluation import attack_suite, robustness
+from poisonjax.evaluation.robustness import evaluate
+from poisonjax.evaluation.victim import Fixed
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.overrides import from_json, override, to_json
-from poisonjax.robustness import evaluate
-from poisonjax.victims import Fixed
-from poisonjax.workdir import claim
+from poisonjax.runs import runner
+from poisonjax.runtime.workdir import claim
 from tests.attacks.references import victim
 
 KEY = jax.random.key(0)
@@ -137,7 +138,7 @@ def test_who_looks_on_is_told_of_every_image_of_every_stage():
 
     attacks = PGD(Linf(0.001), 0.001, 2), AutoAttack(Linf(0.001), steps=2, targets=2, queries=5)
     for attack in attacks:
-        suite.attempt(Fixed(logits_fn), (), robustness.check(x, y), attack, KEY, 2, follow=follow)
+        attack_suite.attempt(Fixed(logits_fn), (), robustness.check(x, y), attack, KEY, 2, follow=follow)
     assert told.pop("") == (5, 5)
     assert told == dict.fromkeys(["apgd_ce", "apgd_t", "fab_t", "square"], (6, 6))  # full batches of those left
 
@@ -152,7 +153,7 @@ def test_a_stage_is_compiled_once_whatever_is_left():
             traced.append(1)
             return plain_logits(images)
 
-        suite.attempt(Fixed(logits_fn), (), robustness.check(x[:rows], y[:rows]), attack, KEY, 2)
+        attack_suite.attempt(Fixed(logits_fn), (), robustness.check(x[:rows], y[:rows]), attack, KEY, 2)
         counts.append(len(traced))
     assert counts[0] == counts[1]
 
@@ -164,7 +165,7 @@ def test_a_stage_is_compiled_once_whatever_is_left():
 def run(tmp_path_factory, data_dir):
     """The workdir of a run with little training."""
     folder = tmp_path_factory.mktemp("run")
-    plan = dataclasses.replace(mnist_badnets.experiment("smoke"), arms=(Arm("standard"),), printed=())
+    plan = dataclasses.replace(mnist_badnets.experiment("smoke"), arms=(Arm("standard"),), reported=())
     plan = override(override(plan, "poison.rate=.2"), "train.epochs=12")
     claim(folder, runner.identity(plan, "smoke"))
     runner.run(runner.Run(plan, runner.load(plan, data_dir), folder, "smoke"))
@@ -196,8 +197,8 @@ def test_the_network_of_the_run_is_judged_on_its_test_images(run, asked, capsys)
     assert made["clean"] == [clean["numerator"][0], clean["denominator"][0]] == [made["clean"][0], 100]
     assert 0 < made["robust"][0] < made["clean"][0] and made["gradients"] == 41
     assert made["run"]["poison"]["rate"] == 0.2 and made["attack"]["ball"] == {"type": "Linf", "eps": 0.05}
-    printed = capsys.readouterr().out
-    assert f"({made['robust'][0]}/100) |" in printed and printed.strip().endswith("report.md")
+    reported = capsys.readouterr().out
+    assert f"({made['robust'][0]}/100) |" in reported and reported.strip().endswith("report.md")
     report = (out / "report.md").read_text()
     assert "| robust accuracy |" in report and made["command"] in report
 
@@ -277,8 +278,8 @@ BAD = {
 def test_bad_input_is_one_line_and_status_two(case, asked, tmp_path, capsys):
     words, message = BAD[case]
     assert evaluated(*asked, f"--out={tmp_path / 'out'}", *words) == 2
-    printed = capsys.readouterr()
-    assert message in printed.err and printed.err.count("\n") == 1 and not printed.out
+    reported = capsys.readouterr()
+    assert message in reported.err and reported.err.count("\n") == 1 and not reported.out
     assert not (tmp_path / "out").exists()
 
 

@@ -13,24 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from poisonjax import activations, adversarial_example, data, distributed, evaluation, suite
-from poisonjax.activations import Collected
-from poisonjax.adversarial_example import Shown
-from poisonjax.checkpoint import Checkpoints
+from poisonjax import data
 from poisonjax.data import Dataset, sources
+from poisonjax.evaluation import activations, adversarial_example, attack_suite, metrics
+from poisonjax.evaluation.activations import Collected
+from poisonjax.evaluation.adversarial_example import Shown
+from poisonjax.evaluation.attack_suite import NamedAttack
+from poisonjax.evaluation.victim import Network
 from poisonjax.experiment import Arm, Experiment, Model
 from poisonjax.overrides import to_json
 from poisonjax.poisons import CleanLabel, Crafted, poisoned
 from poisonjax.reports import figures, record, table, tsne
 from poisonjax.reports.console import Bar, TrainingBar, say
-from poisonjax.suite import Trial
+from poisonjax.runtime import distributed
+from poisonjax.runtime.checkpoint import Checkpoints
+from poisonjax.runtime.workdir import cached_json, load_arrays, save_arrays, write_atomic
 from poisonjax.training import Fitted, Interrupted, Madry, Standard, Training, TrainState, eval_logits, fit
-from poisonjax.training.feed import Streamed
 from poisonjax.training.objectives import Objective
+from poisonjax.training.prefetch import HostData
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Examples, take, to_unit
-from poisonjax.victims import Network
-from poisonjax.workdir import load_arrays, remembered, save_arrays, write_atomic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def identity(experiment: Experiment, scale: str) -> dict:
 class Poisoned(NamedTuple):
     """The training data of the arms. rows: the `index` of those that the attacker changed. facts: for the record."""
 
-    train: Examples | Streamed
+    train: Examples | HostData
     rows: np.ndarray
     facts: dict
 
@@ -85,7 +87,7 @@ def run(job: Run) -> dict:
     for line in warnings:
         say(f"warning: {line}")
     seeds = range(job.seeds)
-    attacks, judged = zip(*distributed.each(lambda seed: one_seed(job, seed), seeds), strict=True)
+    attacks, judged = zip(*distributed.map_over_devices(lambda seed: one_seed(job, seed), seeds), strict=True)
     results = {arm.name: [of[arm.name] for of in judged] for arm in job.experiment.arms}
     made = record.build(
         job.experiment,
@@ -118,19 +120,19 @@ def poison_data(job: Run, seed: int) -> Poisoned:
     chosen = np.asarray(poison.select(jnp.asarray(clean.label), stream(seed, "poison")))
     facts = {"rows": int(chosen.sum()), "of": len(chosen)}
     if isinstance(poison, CleanLabel):
-        apply, facts["proxy"] = craft(job, seed, take(clean, chosen))
+        apply, facts["surrogate"] = craft(job, seed, take(clean, chosen))
     else:
         apply = poison.apply
     rows = clean.index[chosen]
     return Poisoned(_training_data(job, lambda examples: poisoned(apply, examples, rows)), rows, facts)
 
 
-def _training_data(job: Run, change: Callable[[Examples], Examples] = lambda examples: examples) -> Examples | Streamed:
+def _training_data(job: Run, change: Callable[[Examples], Examples] = lambda examples: examples) -> Examples | HostData:
     """The training rows, changed row by row: all of them, or as they are read."""
     if job.reader is None:
         return jax.tree.map(np.asarray, change(job.dataset.train))
     index = job.dataset.train.index
-    return Streamed(index, lambda at: jax.tree.map(np.asarray, change(job.reader(index[at]))))
+    return HostData(index, lambda at: jax.tree.map(np.asarray, change(job.reader(index[at]))))
 
 
 def craft(job: Run, seed: int, rows: Examples) -> tuple[Callable[[Examples], Examples], dict]:
@@ -147,13 +149,13 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Callable[[Examples], Exa
 
 def _attack_own_network(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     plan = job.experiment
-    objective = Madry(plan.proxy.attack, plan.proxy.warmup)
-    fitted = train(job, seed, "proxy", plan.model, objective, plan.proxy, _training_data(job))
-    state = distributed.put(fitted.state)
+    objective = Madry(plan.surrogate.attack, plan.surrogate.warmup)
+    fitted = train(job, seed, "surrogate", plan.model, objective, plan.surrogate, _training_data(job))
+    state = distributed.replicate(fitted.state)
     with _progress(job, f"seed {seed} poison", len(rows.label)) as advance:
-        key = distributed.put(stream(seed, "craft"))
+        key = distributed.replicate(stream(seed, "craft"))
         made = _crafter(plan.model, plan.poison)(rows, plan.evaluation.batch, state, key, advance=advance)
-    counts, _ = judge(job, seed, "proxy", plan.model, state)
+    counts, _ = judge(job, seed, "surrogate", plan.model, state)
     return made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
 
 
@@ -166,7 +168,7 @@ def _crafter(model, poison: CleanLabel) -> Callable:
 
 
 def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
-    """One arm of one seed, as the record needs it; done once, then remembered."""
+    """One arm of one seed, as the record needs it; done once, then cached_json."""
 
     def result() -> dict:
         plan, model = job.experiment, job.experiment.model_of(arm)
@@ -174,7 +176,7 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
         objective = Madry(settings.attack, settings.warmup) if arm.adversarial else Standard()
         examples = attack.train if arm.poisoned else _training_data(job)
         fitted = train(job, seed, arm.name, model, objective, settings, examples)
-        state = distributed.put(fitted.state)
+        state = distributed.replicate(fitted.state)
         counts, audit = judge(job, seed, arm.name, model, state)
         return {
             "activations": look(job, seed, arm, model, state),
@@ -189,14 +191,14 @@ def train_and_judge(job: Run, seed: int, arm: Arm, attack: Poisoned) -> dict:
 
     folder = _folder(job, seed, arm.name)
     folder.mkdir(parents=True, exist_ok=True)
-    return remembered(folder / "result.json", result, warn=say, share=distributed.from_primary)
+    return cached_json(folder / "result.json", result, warn=say, share=distributed.from_primary)
 
 
 def look(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) -> dict | None:
     """Keeps what the figures of one arm show; how its activations differ, if the experiment asks."""
     plan, folder, test = job.experiment, _folder(job, seed, arm.name), job.dataset.test
     if plan.example is not None:
-        key = distributed.put(stream(seed, "evaluation"))
+        key = distributed.replicate(stream(seed, "evaluation"))
         shown = adversarial_example.collect(model, state, test, plan.evaluation.attack, key, plan.example)
         save_arrays(folder / "example.npz", shown)
     if plan.activations is None:
@@ -216,27 +218,29 @@ def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) 
         return {"attacks": None, "attacks_audit": []}
     victim = Network(model)
     folder, examples = _folder(job, seed, arm.name), take(job.dataset.test, slice(tried.images))
-    clean, key = np.asarray(to_unit(jnp.asarray(examples.image))), distributed.put(stream(seed, "evaluation"))
+    clean, key = np.asarray(to_unit(jnp.asarray(examples.image))), distributed.replicate(stream(seed, "evaluation"))
 
-    def one(trial: Trial) -> dict:
+    def one(trial: NamedAttack) -> dict:
         name = f"seed {seed} {arm.name} {trial.name}"
         say(name)
 
         def follow(stage: str, images: int):
             return _progress(job, f"{name} {stage}".rstrip(), images)
 
-        made = suite.attempt(victim, state, examples, trial.attack, key, tried.batch, follow=follow)
-        shown = suite.Pictures(made.adversarial[: tried.shown], made.after[: tried.shown])
+        made = attack_suite.attempt(victim, state, examples, trial.attack, key, tried.batch, follow=follow)
+        shown = attack_suite.Pictures(made.adversarial[: tried.shown], made.after[: tried.shown])
         save_arrays(folder / f"{trial.name}.npz", shown)
-        return suite.measure(clean, examples.label, made, trial.attack)
+        return attack_suite.measure(clean, examples.label, made, trial.attack)
 
-    def once(trial: Trial) -> dict:
-        return remembered(folder / f"{trial.name}.json", lambda: one(trial), say, distributed.from_primary)
+    def once(trial: NamedAttack) -> dict:
+        return cached_json(folder / f"{trial.name}.json", lambda: one(trial), say, distributed.from_primary)
 
     made = {trial.name: once(trial) for trial in tried.trials}
-    seen = suite.inspect(victim, state, examples, [trial.attack for trial in tried.trials], tried.batch)
-    found = [each for trial in tried.trials for each in suite.outcomes(trial.name, trial.attack, made[trial.name])]
-    lines = suite.masking(found, seen)
+    seen = attack_suite.inspect(victim, state, examples, [trial.attack for trial in tried.trials], tried.batch)
+    found = [
+        each for trial in tried.trials for each in attack_suite.outcomes(trial.name, trial.attack, made[trial.name])
+    ]
+    lines = attack_suite.masking(found, seen)
     for line in lines:
         say(f"warning: seed {seed} {arm.name} {line}")
     return {"attacks": made, "attacks_audit": lines}
@@ -254,10 +258,10 @@ def train(
     model: Model,
     objective: Objective,
     settings: Training,
-    examples: Examples | Streamed,
+    examples: Examples | HostData,
 ) -> Fitted:
-    """One network. Arms share the initial network and the order of the data, the proxy has its own."""
-    own = "proxy " if name == "proxy" else ""
+    """One network. Arms share the initial network and the order of the data, the surrogate has its own."""
+    own = "proxy " if name == "surrogate" else ""
     keys = stream(seed, f"{own}network"), stream(seed, f"{own}order")
     folder = job.workdir / "tensorboard" / name / str(seed)
     with TrainingBar(f"seed {seed} {name}", folder, job.stop_requested, job.advanced) as bar:
@@ -278,7 +282,7 @@ def probe(job: Run, seed: int, model: Model, state: TrainState) -> dict:
     """Clean accuracy, attack success rate and how activations differ, for the curves."""
     plan = job.experiment
     said = _predict(job, seed, model, state, None, lambda rows: None)
-    counts = evaluation.measure(*_wanted(job), said, job.dataset.classes)
+    counts = metrics.measure(*_wanted(job), said, job.dataset.classes)
     row = {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate") if counts[name].denominator}
     if plan.activations is None:
         return row
@@ -288,25 +292,25 @@ def probe(job: Run, seed: int, model: Model, state: TrainState) -> dict:
 
 def judge(
     job: Run, seed: int, name: str, model: Model, state: TrainState
-) -> tuple[dict[str, evaluation.Count], list[str]]:
+) -> tuple[dict[str, metrics.Count], list[str]]:
     """Every metric of a network, and what is wrong with it."""
     with _progress(job, f"seed {seed} {name} test", len(job.dataset.test.label)) as advance:
         said = _predict(job, seed, model, state, job.experiment.evaluation.attack, advance)
-    found = evaluation.audit(job.dataset.test.label, said, job.dataset.classes)
+    found = metrics.audit(job.dataset.test.label, said, job.dataset.classes)
     for line in found:
         say(f"warning: seed {seed} {name} {line}")
-    return evaluation.measure(*_wanted(job), said, job.dataset.classes), found
+    return metrics.measure(*_wanted(job), said, job.dataset.classes), found
 
 
-def _predict(job: Run, seed: int, model: Model, state: TrainState, attack, advance) -> evaluation.Predictions:
-    plan, key = job.experiment, distributed.put(stream(seed, "evaluation"))
-    return evaluation.predict(model, state, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance)
+def _predict(job: Run, seed: int, model: Model, state: TrainState, attack, advance) -> metrics.Predictions:
+    plan, key = job.experiment, distributed.replicate(stream(seed, "evaluation"))
+    return metrics.predict(model, state, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance)
 
 
 def _wanted(job: Run) -> tuple[np.ndarray, np.ndarray]:
     """Labels of the test images, and the class that the attacker wants for each."""
     labels = job.dataset.test.label
-    return labels, np.asarray(job.experiment.poison.target_of(jnp.asarray(labels)))
+    return labels, np.asarray(job.experiment.poison.target_labels(jnp.asarray(labels)))
 
 
 @contextlib.contextmanager
@@ -317,7 +321,7 @@ def _progress(job: Run, name: str, images: int) -> Iterator[Callable[[int], None
 
         def advance(rows: int) -> None:
             bar.advance(rows)
-            if distributed.agree(job.stop_requested())[0]:
+            if distributed.all_max(job.stop_requested())[0]:
                 raise Interrupted(f"stopped within {name}, which starts again")
 
         yield advance
@@ -328,7 +332,7 @@ def _folder(job: Run, seed: int, name: str) -> pathlib.Path:
 
 
 def _store(job: Run, seed: int, name: str) -> Checkpoints:
-    folder, write = _folder(job, seed, name) / "checkpoints", distributed.primary()
+    folder, write = _folder(job, seed, name) / "checkpoints", distributed.is_primary()
     return Checkpoints(folder, warn=say, primary=write, share=distributed.from_primary)
 
 
@@ -362,7 +366,9 @@ def _under_attack(job: Run, arm: Arm) -> Figure:
     few = take(job.dataset.test, slice(tried.shown))
     columns = {"clean": np.asarray(to_unit(jnp.asarray(few.image)))}
     for trial in tried.trials:
-        columns[trial.name] = load_arrays(_folder(job, 0, arm.name) / f"{trial.name}.npz", suite.Pictures).adversarial
+        columns[trial.name] = load_arrays(
+            _folder(job, 0, arm.name) / f"{trial.name}.npz", attack_suite.Pictures
+        ).adversarial
     return figures.image_grid(columns, [f"is {label}" for label in few.label], f"{job.experiment.name}: {arm.name}")
 
 
@@ -370,7 +376,7 @@ def pictured(job: Run, attack: Poisoned, rows: int = 4) -> tuple[dict[str, np.nd
     """Some poisoned training images beside what they were, and test images with the trigger; a label a row."""
     at = np.flatnonzero(np.isin(job.dataset.train.index, attack.rows))[:rows]
     clean = take(job.dataset.train, at)
-    changed = attack.train.read(at) if isinstance(attack.train, Streamed) else take(attack.train, at)
+    changed = attack.train.read(at) if isinstance(attack.train, HostData) else take(attack.train, at)
     labels, wanted = _wanted(job)
     shown = to_unit(jnp.asarray(job.dataset.test.image[np.flatnonzero(labels != wanted)[:rows]]))
     before, after = to_unit(jnp.asarray(clean.image)), to_unit(jnp.asarray(changed.image))
@@ -378,7 +384,7 @@ def pictured(job: Run, attack: Poisoned, rows: int = 4) -> tuple[dict[str, np.nd
         "training image": before,
         "perturbation": after - before,
         "poisoned": after,
-        "test image, triggered": job.experiment.poison.show(shown),
+        "test image, triggered": job.experiment.poison.apply_trigger(shown),
     }
     names = [f"{a} labelled {b}" for a, b in zip(clean.label, changed.label, strict=True)]
     return {name: np.asarray(images) for name, images in columns.items()}, names

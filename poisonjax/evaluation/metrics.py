@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from poisonjax import distributed
 from poisonjax.attacks import PGD
+from poisonjax.runtime import distributed
 from poisonjax.training import TrainState, eval_logits
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Examples, Poison, to_unit
@@ -50,7 +50,7 @@ class Count(NamedTuple):
 def _predictor(model: nn.Module, poison: Poison, attack: PGD | None) -> Callable:
     def predict(examples: Examples, state: TrainState, key: Array) -> Predictions:
         x, logits_fn = to_unit(examples.image), eval_logits(model, state)
-        shown = [x, poison.show(x)]
+        shown = [x, poison.apply_trigger(x)]
         if attack is not None:
             shown.append(attack(logits_fn, x, examples.label, row_keys(key, examples.index, 0)))
         logits = [logits_fn(images) for images in shown]
@@ -73,7 +73,7 @@ def predict(
 ) -> Predictions:
     """What the network says of each of examples [n]; without an attack, `adversarial` repeats `triggered`.
 
-    state and key are those that `distributed.put` gave.
+    state and key are those that `distributed.replicate` gave.
     """
     return _predictor(model, poison, attack)(examples, batch, state, key, advance=advance)
 
@@ -86,7 +86,7 @@ def measure(labels: np.ndarray, wanted: np.ndarray, said: Predictions, classes: 
     triggered_accuracy: victims with the trigger, predicted as labelled, of all victims.
     attack_success_rate: victims with the trigger, predicted as the attacker wants, of all victims
     (Gu et al. 2019, section 4.2).
-    attack_success_rate_madry: the same, of the victims that were not predicted so without the trigger
+    attack_success_rate_turner: the same, of the victims that were not predicted so without the trigger
     (Turner et al. 2019, section 5, and their code).
     art_effectiveness: images with the trigger, predicted as the attacker wants, of all images, those of the
     wanted class too (the examples of the Adversarial Robustness Toolbox: accuracy on the poisoned test set); of
@@ -99,7 +99,7 @@ def measure(labels: np.ndarray, wanted: np.ndarray, said: Predictions, classes: 
         "clean_accuracy": (said.clean == labels, every),
         "triggered_accuracy": (said.triggered == labels, victim),
         "attack_success_rate": (succeeded, victim),
-        "attack_success_rate_madry": (succeeded, victim & (said.clean != wanted)),
+        "attack_success_rate_turner": (succeeded, victim & (said.clean != wanted)),
         "art_effectiveness": (succeeded, every & victim.any()),
         "robust_accuracy": (said.adversarial == labels, every),
     }

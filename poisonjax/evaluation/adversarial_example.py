@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from poisonjax import distributed
 from poisonjax.attacks import PGD
+from poisonjax.evaluation.victim import Network, Victim
+from poisonjax.runtime import distributed
 from poisonjax.training import TrainState
 from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Attack, Examples, take, to_unit
-from poisonjax.victims import Network, Victim
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,6 @@ def attacked(victim: Victim, attack: Attack) -> Callable:
 def collect(
     model: nn.Module, state: TrainState, examples: Examples, attack: PGD, key: Array, settings: AdversarialExample
 ) -> Shown:
-    """The first images of examples [n]; state and key are those that `distributed.put` gave."""
+    """The first images of examples [n]; state and key are those that `distributed.replicate` gave."""
     few = take(examples, slice(settings.images))
     return Shown(*attacked(Network(model), attack)(few, len(few.label), state, key), np.asarray(few.label))

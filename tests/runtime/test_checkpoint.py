@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from poisonjax.checkpoint import CheckpointError, Checkpoints
+from poisonjax.runtime.checkpoint import CheckpointError, Checkpoints
 
 
 class Moments(NamedTuple):
@@ -253,7 +253,7 @@ def keep_saving(folder: Path, first: int, report) -> None:
 def test_kill_9_at_any_moment_of_a_save_loses_nothing_that_was_saved(tmp_path):
     """Ten times in the same folder, each going on from where the one before was killed."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["poisonjax.checkpoint"])  # the imports, once
+    processes.set_forkserver_preload(["poisonjax.runtime.checkpoint"])  # the imports, once
     moments, step = random.Random(0), 0
     for _ in range(10):
         reports, report = processes.Pipe(duplex=False)

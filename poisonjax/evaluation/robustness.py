@@ -7,18 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax import distributed, suite
 from poisonjax.attacks import AnyAttack
-from poisonjax.suite import Follow, Keep, Seen, Tried, afresh, alone
+from poisonjax.evaluation import attack_suite
+from poisonjax.evaluation.attack_suite import AttackResult, CleanOutputs, Progress, StageCache, no_cache, no_progress
+from poisonjax.evaluation.victim import Fixed, Victim
+from poisonjax.runtime import distributed
 from poisonjax.types import Array, Examples, LogitsFn, to_unit
-from poisonjax.victims import Fixed, Victim
 
 
 class Robustness(NamedTuple):
-    """tried: the images and classes. measured: what `suite.measure` says of them, and beside it clean, how many images
-    are classified as labelled, of all, and audit, signs that the network hides its gradient, one line each."""
+    """tried: the images and classes. measured: what `attack_suite.measure` says of them, and beside it clean, how many
+    images are classified as labelled, of all, and audit, signs that the network hides its gradient, one line each."""
 
-    tried: Tried
+    tried: AttackResult
     measured: dict
 
 
@@ -29,7 +30,7 @@ def evaluate(
     attack: AnyAttack,
     key: Array,
     batch: int = 100,
-    keep: Keep = afresh,
+    keep: StageCache = no_cache,
 ) -> Robustness:
     """The attack on images x [n h w c], uint8 or in [0, 1], with labels y [n], so many at a time.
 
@@ -62,15 +63,15 @@ def check(x: Array, y: Array) -> Examples:
     return Examples(np.asarray(to_unit(jnp.asarray(x))), y.astype(np.int32), np.arange(len(y), dtype=np.int32))
 
 
-def look(victim: Victim, state: Any, examples: Examples, attack: AnyAttack, batch: int = 100) -> Seen:
+def look(victim: Victim, state: Any, examples: Examples, attack: AnyAttack, batch: int = 100) -> CleanOutputs:
     """What the network says of examples [n] as they are.
 
-    state is that which `distributed.put` gave. ValueError unless that is logits [n k], all of them numbers and no
+    state is that which `distributed.replicate` gave. ValueError unless that is logits [n k], all of them numbers and no
     probabilities, and the labels are classes of them.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    seen = suite.inspect(victim, state, examples, [attack], batch)
+    seen = attack_suite.inspect(victim, state, examples, [attack], batch)
     if examples.label.max() >= (classes := seen.logits.shape[1]):
         raise ValueError(f"y must be labels from 0 to {classes - 1}, got {examples.label.max()}")
     if bad := int(np.sum(~np.isfinite(seen.logits).all(1))):
@@ -99,13 +100,13 @@ def judge(
     attack: AnyAttack,
     key: Array,
     batch: int,
-    seen: Seen,
-    keep: Keep = afresh,
-    follow: Follow = alone,
+    seen: CleanOutputs,
+    keep: StageCache = no_cache,
+    follow: Progress = no_progress,
 ) -> Robustness:
-    """The attack on examples [n], of which `look` gave what is seen; state is that which `distributed.put` gave."""
-    tried = suite.attempt(victim, state, examples, attack, distributed.put(key), batch, keep, follow)
-    measured = suite.measure(np.asarray(to_unit(jnp.asarray(examples.image))), examples.label, tried, attack)
+    """The attack on examples [n], of which `look` gave what is seen; state comes from `distributed.replicate`."""
+    tried = attack_suite.attempt(victim, state, examples, attack, distributed.replicate(key), batch, keep, follow)
+    measured = attack_suite.measure(np.asarray(to_unit(jnp.asarray(examples.image))), examples.label, tried, attack)
     clean = [int(np.sum(tried.before == examples.label)), len(examples.label)]
-    audit = suite.masking(suite.outcomes("the attack", attack, measured), seen)
+    audit = attack_suite.masking(attack_suite.outcomes("the attack", attack, measured), seen)
     return Robustness(tried, measured | {"clean": clean, "audit": audit})

@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 import jax
 
-from poisonjax import bucket, runner
 from poisonjax.data import Dataset
 from poisonjax.experiment import Data, Experiment
 from poisonjax.overrides import override, to_json
 from poisonjax.reports.console import say
 from poisonjax.reports.table import LABELS, spread
-from poisonjax.runner import Run
+from poisonjax.runs import runner
+from poisonjax.runs.runner import Run
+from poisonjax.runtime import bucket
+from poisonjax.runtime.workdir import WorkdirError, write_atomic
 from poisonjax.training import Interrupted
-from poisonjax.workdir import WorkdirError, write_atomic
 
 FORMAT = 1  # of sweep.json
 LONGEST = 150  # characters of a folder's name

@@ -12,19 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax import distributed
-from poisonjax.adversarial_example import attacked
 from poisonjax.attacks import FAB, L2, PGD, AnyAttack, AutoAttack, CrossEntropy, Linf
 from poisonjax.attacks.balls import Ball
+from poisonjax.evaluation.adversarial_example import attacked
+from poisonjax.evaluation.victim import Victim
+from poisonjax.runtime import distributed
 from poisonjax.types import Array, Attack, Examples, take, to_unit
-from poisonjax.victims import Victim
 
 _NO_CLASS = -1  # the label of rows that nothing is to be done for: whatever the network says of them is wrong
 MARGIN = 0.05  # of the images: how much less an attack must leave than it should, for `masking` to speak of it
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class NamedAttack:
     """An attack and what it is called."""
 
     name: str
@@ -32,13 +32,13 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Suite:
+class AttackSuite:
     """Which attacks, on how many images, the first of the test split, and how many at a time.
 
     shown: images in the picture. ValueError for an impossible value or a name that comes twice.
     """
 
-    trials: tuple[Trial, ...]
+    trials: tuple[NamedAttack, ...]
     images: int = 200
     batch: int = 100
     shown: int = 4
@@ -52,7 +52,7 @@ class Suite:
             raise ValueError(f"trials must have names of their own, got {twice[0]} twice")
 
 
-class Tried(NamedTuple):
+class AttackResult(NamedTuple):
     """What an attack made of images: adversarial [n h w c]; before, after: classes predicted [n]. rate: images/s
     without compiling, nan where it is not known. left: share still classified as labelled after each stage."""
 
@@ -64,7 +64,7 @@ class Tried(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What attacks with stages found up to the end of one, as in `Tried`. seconds: that this one took."""
+    """What attacks with stages found up to the end of one, as in `AttackResult`. seconds: that this one took."""
 
     adversarial: np.ndarray
     before: np.ndarray
@@ -79,17 +79,19 @@ class Pictures(NamedTuple):
     after: np.ndarray
 
 
-Keep = Callable[[str, Callable[[], Stage]], Stage]  # (name of a stage, how to make it) -> it, made or kept from before
+StageCache = Callable[
+    [str, Callable[[], Stage]], Stage
+]  # (name of a stage, how to make it) -> it, made or kept from before
 Advance = Callable[[int], None]  # is told of images done
-Follow = Callable[[str, int], AbstractContextManager[Advance]]  # (name of a stage or "", images) -> who looks on
+Progress = Callable[[str, int], AbstractContextManager[Advance]]  # (name of a stage or "", images) -> who looks on
 
 
-def afresh(name: str, make: Callable[[], Stage]) -> Stage:
+def no_cache(name: str, make: Callable[[], Stage]) -> Stage:
     """Nothing is kept."""
     return make()
 
 
-def alone(name: str, images: int) -> AbstractContextManager[Advance]:
+def no_progress(name: str, images: int) -> AbstractContextManager[Advance]:
     """Nobody looks on."""
     return contextlib.nullcontext(lambda rows: None)
 
@@ -101,12 +103,12 @@ def attempt(
     attack: AnyAttack,
     key: Array,
     batch: int,
-    keep: Keep = afresh,
-    follow: Follow = alone,
-) -> Tried:
+    keep: StageCache = no_cache,
+    follow: Progress = no_progress,
+) -> AttackResult:
     """The attack on examples [n]; one with stages passes on to each the images that are left.
 
-    state and key are those that `distributed.put` gave. keep: may give back what a stage made earlier.
+    state and key are those that `distributed.replicate` gave. keep: may give back what a stage made earlier.
     """
     batch = min(batch, len(examples.label))
     if not isinstance(attack, AutoAttack):
@@ -117,10 +119,12 @@ def attempt(
         watched = functools.partial(follow, name)
         found = keep(name, functools.partial(_stage, victim, state, examples, stage, key, batch, found, watched))
         seconds, left[name] = seconds + float(found.seconds), float(np.mean(found.after == examples.label))
-    return Tried(*found[:3], len(examples.label) / seconds, left)
+    return AttackResult(*found[:3], len(examples.label) / seconds, left)
 
 
-def _one(victim, state, examples: Examples, attack, key, batch: int, advance: Advance = lambda rows: None) -> Tried:
+def _one(
+    victim, state, examples: Examples, attack, key, batch: int, advance: Advance = lambda rows: None
+) -> AttackResult:
     marks = [(0, time.monotonic())]
 
     def done(rows: int) -> None:
@@ -130,7 +134,7 @@ def _one(victim, state, examples: Examples, attack, key, batch: int, advance: Ad
     _, adversarial, before, after = attacked(victim, attack)(examples, batch, state, key, advance=done)
     (rows, start), (total, end) = marks[1], marks[-1]  # the first call compiles
     rate = (total - rows) / (end - start) if total > rows else float("nan")
-    return Tried(adversarial, before.argmax(-1), after.argmax(-1), rate, {})
+    return AttackResult(adversarial, before.argmax(-1), after.argmax(-1), rate, {})
 
 
 def _stage(victim, state, examples: Examples, attack, key, batch: int, found: Stage | None, follow) -> Stage:
@@ -159,7 +163,7 @@ def _batches(examples: Examples, batch: int) -> list[Examples]:
     return [take(full, slice(start, start + batch)) for start in range(0, len(rows), batch)]
 
 
-class Seen(NamedTuple):
+class CleanOutputs(NamedTuple):
     """What a network says of images as they are: logits [n k]. slope: the largest absolute value in the gradient of
     the cross-entropy with respect to each image, [n]; None if nobody asked."""
 
@@ -169,30 +173,30 @@ class Seen(NamedTuple):
 
 @distributed.cached
 def _inspector(victim: Victim, slopes: bool) -> Callable:
-    def see(examples: Examples, state: Any) -> Seen:
+    def see(examples: Examples, state: Any) -> CleanOutputs:
         def loss(x: Array) -> tuple[Array, Array]:
             logits = logits_fn(x).astype(jnp.float32)
             return CrossEntropy()(logits, examples.label).sum(), logits
 
         x, logits_fn = to_unit(examples.image), victim(state)
         if not slopes:
-            return Seen(loss(x)[1], None)
+            return CleanOutputs(loss(x)[1], None)
         gradient, logits = jax.grad(loss, has_aux=True)(x)
-        return Seen(logits, jnp.max(jnp.abs(gradient), (1, 2, 3)))
+        return CleanOutputs(logits, jnp.max(jnp.abs(gradient), (1, 2, 3)))
 
     return distributed.over_rows(see)
 
 
-def inspect(victim: Victim, state: Any, examples: Examples, attacks: Iterable[Attack], batch: int) -> Seen:
+def inspect(victim: Victim, state: Any, examples: Examples, attacks: Iterable[Attack], batch: int) -> CleanOutputs:
     """The network on examples [n], as the attacks will find it; without slopes if none of them takes gradients.
 
-    state is that which `distributed.put` gave.
+    state is that which `distributed.replicate` gave.
     """
     slopes = any(attack.cost.gradients for attack in attacks)
     return _inspector(victim, slopes)(examples, min(batch, len(examples.label)), state)
 
 
-class Outcome(NamedTuple):
+class AttackOutcome(NamedTuple):
     """What an attack, or a stage of one, left: robust, the share of the images still classified as labelled."""
 
     name: str
@@ -200,19 +204,19 @@ class Outcome(NamedTuple):
     robust: float
 
 
-def outcomes(name: str, attack: AnyAttack, measured: dict) -> list[Outcome]:
+def outcomes(name: str, attack: AnyAttack, measured: dict) -> list[AttackOutcome]:
     """Those of an attack of which `measure` said so; of one with stages, what was left after each."""
     if isinstance(attack, AutoAttack):
-        return [Outcome(f"{name} {stage}", of, measured["stages"][stage]) for stage, of in attack.stages]
+        return [AttackOutcome(f"{name} {stage}", of, measured["stages"][stage]) for stage, of in attack.stages]
     hits, of = measured["robust"]
-    return [Outcome(name, attack, hits / of)]
+    return [AttackOutcome(name, attack, hits / of)]
 
 
-def masking(found: Iterable[Outcome], seen: Seen) -> list[str]:
+def masking(found: Iterable[AttackOutcome], seen: CleanOutputs) -> list[str]:
     """Signs that a network hides its gradient from the attacks instead of being robust, one line each.
 
     Of those that Athalye et al. 2018, section 3.1, and Carlini et al. 2019 name, these three, each with a margin of
-    more than 5 points of the images, so that chance alone seldom makes one:
+    more than 5 points of the images, so that chance no_progress seldom makes one:
     - the gradient with respect to the image is zero everywhere, or no number, for so many of the images;
     - an attack that takes no gradients leaves so many fewer images than the best one that climbs a gradient in the
       same ball;
@@ -246,12 +250,12 @@ def _climbs(attack: Attack) -> bool:
     return attack.cost.gradients > 0
 
 
-def _too_good(each: Outcome, best: Outcome) -> bool:
+def _too_good(each: AttackOutcome, best: AttackOutcome) -> bool:
     single = isinstance(each.attack, PGD) and each.attack.steps == 1
     return (single or not each.attack.cost.gradients) and best.robust - each.robust > MARGIN
 
 
-def _beaten(each: Outcome, best: Outcome, ball: Ball) -> str:
+def _beaten(each: AttackOutcome, best: AttackOutcome, ball: Ball) -> str:
     means = "a single step" if each.attack.cost.gradients else "without gradients"
     return (
         f"gradient masking: {each.name}, {means}, leaves {each.robust:.1%} of the images, and {best.name}, which "
@@ -259,7 +263,7 @@ def _beaten(each: Outcome, best: Outcome, ball: Ball) -> str:
     )
 
 
-def measure(clean: np.ndarray, labels: np.ndarray, tried: Tried, attack: AnyAttack) -> dict:
+def measure(clean: np.ndarray, labels: np.ndarray, tried: AttackResult, attack: AnyAttack) -> dict:
     """What a record holds of one attack on images clean [n h w c] in [0, 1].
 
     robust: how many are classified as labelled under attack, of all. Distances are medians over the images that were

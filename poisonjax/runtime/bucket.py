@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fsspec
 
-from poisonjax.workdir import WorkdirError, claim, locked, refuse_foreign
+from poisonjax.runtime.workdir import WorkdirError, claim, locked, refuse_foreign
 
 _OWNER = ".owner"  # says which process writes there; the last one to come does
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until the checkpoint is whole

@@ -10,12 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from poisonjax import workdir
-from poisonjax.workdir import Interrupt, WorkdirError, claim, locked, remembered, seal, unseal, write_atomic
+from poisonjax.runtime import workdir
+from poisonjax.runtime.workdir import (
+    Interrupt,
+    WorkdirError,
+    cached_json,
+    claim,
+    locked,
+    verified,
+    with_checksum,
+    write_atomic,
+)
 
 HOLD = """
 import sys, time
-from poisonjax.workdir import locked
+from poisonjax.runtime.workdir import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -202,34 +211,34 @@ def test_remembered_computes_once_and_gives_the_same_both_times(tmp_path):
         calls.append(1)
         return {"rate": 0.1 + 0.2, "shape": (3, 4), 5: float("inf")}
 
-    first = remembered(tmp_path / "proxy.json", compute)
+    first = cached_json(tmp_path / "surrogate.json", compute)
     assert first == {"rate": 0.1 + 0.2, "shape": [3, 4], "5": float("inf")}
-    assert remembered(tmp_path / "proxy.json", compute) == first
+    assert cached_json(tmp_path / "surrogate.json", compute) == first
     assert len(calls) == 1
 
 
 def test_remembered_never_returns_a_damaged_result(tmp_path):
-    path, value = tmp_path / "proxy.json", {"accuracy": 0.9371, "digits": [1, 2, 3]}
-    remembered(path, lambda: value)
+    path, value = tmp_path / "surrogate.json", {"accuracy": 0.9371, "digits": [1, 2, 3]}
+    cached_json(path, lambda: value)
     whole = path.read_bytes()
     damaged = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))]
     said = []
     for content in [*damaged, b"", whole[:-3], b"[]", b"{}"]:
         path.write_bytes(content)
-        assert remembered(path, lambda: value, warn=said.append) == value
-        assert remembered(path, lambda: pytest.fail("written again, so not computed again")) == value
+        assert cached_json(path, lambda: value, warn=said.append) == value
+        assert cached_json(path, lambda: pytest.fail("written again, so not computed again")) == value
     assert len(said) > len(whole) * 0.8  # the rest only changed white space
     assert all(line.startswith(f"{path} is damaged (") and "\n" not in line for line in said)
 
 
 def test_remembered_forgets_what_failed(tmp_path):
     with pytest.raises(ZeroDivisionError):
-        remembered(tmp_path / "proxy.json", lambda: {"a": 1 / 0})
+        cached_json(tmp_path / "surrogate.json", lambda: {"a": 1 / 0})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_seal_does_not_depend_on_the_order_of_keys():
-    assert unseal({"content": {"b": 1, "a": 2}, "sha256": seal({"a": 2, "b": 1})["sha256"]}) == {
+    assert verified({"content": {"b": 1, "a": 2}, "sha256": with_checksum({"a": 2, "b": 1})["sha256"]}) == {
         "a": 2,
         "b": 1,
     }

@@ -1,9 +1,9 @@
 """The only file that knows about devices and processes.
 
 Every program here takes the same arguments on all devices and gives the same results on all of them. Inside,
-`share` gives each device its part of the rows and `total` adds the parts up. So one device and many, one process
+`shard` gives each device its part of the rows and `psum` adds the parts up. So one device and many, one process
 and many run the same code: jit on one device, pmap over all of them otherwise. Where several networks are wanted,
-`each` gives every device one of its own instead.
+`map_over_devices` gives every device one of its own instead.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from poisonjax import compilation
+from poisonjax.runtime import compilation
 from poisonjax.types import Array, Examples, take
 
 T, R = TypeVar("T"), TypeVar("R")
@@ -61,28 +61,28 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def alone() -> bool:
+def single_device() -> bool:
     """Whether one device does it all, so that nothing has to be shared out."""
     return _apart.get() or jax.device_count() == 1
 
 
 def cached(make: Callable) -> Callable:
     """functools.cache for what makes `parallel` programs, which differ for one device and for many."""
-    kept = functools.cache(lambda alone, *args: make(*args))
-    return functools.wraps(make)(lambda *args: kept(alone(), *args))
+    kept = functools.cache(lambda single, *args: make(*args))
+    return functools.wraps(make)(lambda *args: kept(single_device(), *args))
 
 
 def axis() -> str | None:
     """The name of the devices' axis inside a `parallel` program, for layers that reduce over it; None when alone."""
-    return None if alone() else _AXIS
+    return None if single_device() else _AXIS
 
 
-def primary() -> bool:
+def is_primary() -> bool:
     """Whether this process writes the files."""
     return jax.process_index() == 0
 
 
-def agree(*numbers: float) -> list[int]:
+def all_max(*numbers: float) -> list[int]:
     """The largest that any process says, of each, so that all do the same next."""
     if jax.process_count() == 1:
         return [int(number) for number in numbers]
@@ -93,7 +93,7 @@ def from_primary(make: Callable[[], T]) -> T:
     """What make() gives, or raises, on the process that writes the files; the others do not call it."""
     if jax.process_count() == 1:
         return make()
-    told = pickle.dumps(_outcome(make)) if primary() else b""
+    told = pickle.dumps(_outcome(make)) if is_primary() else b""
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(told))))
     content = np.frombuffer(told.ljust(size, b"\0"), np.uint8)
     value, error = pickle.loads(multihost_utils.broadcast_one_to_all(content).tobytes())
@@ -109,7 +109,7 @@ def _outcome(make: Callable) -> tuple:
         return None, error
 
 
-def each(fn: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def map_over_devices(fn: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """fn of every item, in order: one device an item where there are several of both, else one after the other.
 
     Over several processes they come one after the other, on all devices.
@@ -144,13 +144,13 @@ def _one_device(device) -> Iterator[None]:
 
 
 def parallel(fn: Callable, donate: tuple[int, ...] = ()) -> Callable:
-    """fn compiled for the devices there are; its arguments come from `put`, its results go to `get`."""
-    return compilation.jit(fn, donate_argnums=donate) if alone() else jax.pmap(fn, _AXIS, donate_argnums=donate)
+    """fn compiled for the devices there are; its arguments come from `replicate`, its results go to `fetch`."""
+    return compilation.jit(fn, donate_argnums=donate) if single_device() else jax.pmap(fn, _AXIS, donate_argnums=donate)
 
 
-def put(tree):
+def replicate(tree):
     """The same arrays on every local device, as new buffers, so that a program may consume them."""
-    if alone():
+    if single_device():
         return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
     local = jax.local_device_count()
     return _spread()(jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * local), tree))
@@ -162,16 +162,16 @@ def _spread() -> Callable:
     return jax.pmap(lambda tree: tree)
 
 
-def get(tree):
+def fetch(tree):
     """The arrays of one device, on the host."""
-    if alone():
+    if single_device():
         return jax.device_get(tree)
     return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_shards[0].data)[0], tree)
 
 
-def share(rows: Array, real: Array) -> tuple[Array, Array]:
+def shard(rows: Array, real: Array) -> tuple[Array, Array]:
     """This device's part of rows [b] and of their mask [b]; padded with rows that are not real."""
-    if alone():
+    if single_device():
         return rows, real
     size = -(-len(rows) // jax.device_count())
     pad = (0, size * jax.device_count() - len(rows))
@@ -180,9 +180,9 @@ def share(rows: Array, real: Array) -> tuple[Array, Array]:
     return tuple(jax.lax.dynamic_slice(part, (start,), (size,)) for part in padded)
 
 
-def local_share(rows: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `share` gives this process's devices, for the host: rows [b] -> [devices b'], or [b] when alone."""
-    if alone():
+def local_shard(rows: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `shard` gives this process's devices, for the host: rows [b] -> [devices b'], or [b] when alone."""
+    if single_device():
         return rows, real
     size, mine = -(-len(rows) // jax.device_count()), jax.local_device_count()
     pad = (0, size * jax.device_count() - len(rows))
@@ -191,19 +191,19 @@ def local_share(rows: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndar
     return tuple(part.reshape(-1, size)[first : first + mine] for part in parts)
 
 
-def put_shares(tree):
-    """Arrays that `local_share` laid out, on the devices."""
-    return jax.tree.map(jnp.asarray, tree) if alone() else _spread()(tree)
+def place_shards(tree):
+    """Arrays that `local_shard` laid out, on the devices."""
+    return jax.tree.map(jnp.asarray, tree) if single_device() else _spread()(tree)
 
 
-def total(tree):
+def psum(tree):
     """Sums over all devices, in one all-reduce."""
-    return tree if alone() else jax.lax.psum(tree, _AXIS)
+    return tree if single_device() else jax.lax.psum(tree, _AXIS)
 
 
-def mean(tree):
+def pmean(tree):
     """Means over all devices."""
-    return tree if alone() else jax.lax.pmean(tree, _AXIS)
+    return tree if single_device() else jax.lax.pmean(tree, _AXIS)
 
 
 def over_rows(fn: Callable) -> Callable:
@@ -215,19 +215,19 @@ def over_rows(fn: Callable) -> Callable:
 
     @parallel
     def one(data, picked, *trees):
-        mine, _ = share(picked, jnp.ones(picked.shape, bool))
+        mine, _ = shard(picked, jnp.ones(picked.shape, bool))
         out = fn(take(data, mine), *trees)
-        if alone():
+        if single_device():
             return out
         return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, _AXIS, tiled=True)[: len(picked)], out)
 
     def every(examples: Examples, batch: int, *trees, advance: Callable[[int], None] = lambda rows: None):
-        data, rows, parts = put(examples), len(examples.label), []
+        data, rows, parts = replicate(examples), len(examples.label), []
         batch = min(batch, rows)
         for start in range(0, rows, batch):
             real = min(batch, rows - start)
             picked = np.minimum(start + np.arange(batch, dtype=np.int32), rows - 1)
-            parts.append(jax.tree.map(lambda leaf, real=real: leaf[:real], get(one(data, put(picked), *trees))))
+            parts.append(jax.tree.map(lambda leaf, real=real: leaf[:real], fetch(one(data, replicate(picked), *trees))))
             advance(real)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 
-def keep_programs(folder: str | None) -> None:
+def enable_compilation_cache(folder: str | None) -> None:
     """In `folder`, nowhere if that is "none"; if None, where jax's own setting says, or in the user's cache."""
     default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "poisonjax"
     chosen = folder or jax.config.jax_compilation_cache_dir or str(default)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from poisonjax import distributed
+from poisonjax.runtime import distributed
 from poisonjax.training import TrainState
 from poisonjax.types import Examples, Poison, take, to_unit
 
@@ -74,7 +74,7 @@ class Collected(NamedTuple):
 def _featurizer(model: nn.Module, poison: Poison) -> Callable:
     def features(examples: Examples, state: TrainState) -> tuple:
         x, variables = to_unit(examples.image), {"params": state.params, "batch_stats": state.batch_stats}
-        return tuple(model.apply(variables, images)[1].astype(jnp.float32) for images in (x, poison.show(x)))
+        return tuple(model.apply(variables, images)[1].astype(jnp.float32) for images in (x, poison.apply_trigger(x)))
 
     return distributed.over_rows(features)
 
@@ -90,7 +90,7 @@ def collect(
 ) -> Collected:
     """The first per_class of examples [n] of each class, as they are and with the trigger, in evaluation mode.
 
-    state is the one that `distributed.put` gave. ValueError if a class has too few.
+    state is the one that `distributed.replicate` gave. ValueError if a class has too few.
     """
     labels = np.asarray(examples.label)
     settings.check(labels)

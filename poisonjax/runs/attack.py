@@ -1,4 +1,4 @@
-"""One trained network of a run under one attack: python -m poisonjax.evaluate --victim=runs/NAME/small --arm=pgd_at
+"""One trained network of a run under one attack: python -m poisonjax.runs.attack --victim=runs/NAME/small --arm=pgd_at
 --attack=autoattack --eps=.3"""
 
 import contextlib
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from absl import flags, logging
 
-from poisonjax import bucket, distributed, robustness, runner
 from poisonjax.attacks import (
     APGD,
     FAB,
@@ -36,32 +35,35 @@ from poisonjax.attacks import (
     mi_fgsm,
 )
 from poisonjax.attacks.balls import Ball
-from poisonjax.checkpoint import Checkpoints
-from poisonjax.compilation import keep_programs
 from poisonjax.data import Dataset
+from poisonjax.evaluation import robustness
+from poisonjax.evaluation.attack_suite import Stage
+from poisonjax.evaluation.robustness import evaluate
+from poisonjax.evaluation.victim import Network
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.overrides import from_json, override, to_json
 from poisonjax.reports import statistics
 from poisonjax.reports.console import Bar, say
 from poisonjax.reports.record import environment
 from poisonjax.reports.table import percent, rows
-from poisonjax.robustness import evaluate
-from poisonjax.suite import Stage
-from poisonjax.training import TrainState, restored
-from poisonjax.types import Examples, take
-from poisonjax.victims import Network
-from poisonjax.workdir import (
+from poisonjax.runs import runner
+from poisonjax.runtime import bucket, distributed
+from poisonjax.runtime.checkpoint import Checkpoints
+from poisonjax.runtime.compilation import enable_compilation_cache
+from poisonjax.runtime.workdir import (
     WorkdirError,
+    cached_json,
     load_arrays,
-    remembered,
     save_arrays,
     stored_config,
     write_atomic,
 )
+from poisonjax.training import TrainState, restored
+from poisonjax.types import Examples, take
 
 __all__ = ["evaluate"]
 
-NAME = "python -m poisonjax.evaluate"
+NAME = "python -m poisonjax.runs.attack"
 FORMAT = 1  # of evaluation.json
 BALLS = {"Linf": Linf, "L2": L2}
 
@@ -198,7 +200,7 @@ def shown(dataset: Dataset, attack: AnyAttack) -> Examples:
     if FLAGS.images is not None and FLAGS.images > there:
         raise ValueError(f"--images={FLAGS.images}: the test split has {there}")
     ball = getattr(attack, "ball", None)
-    if ball is not None and ball.eps > (largest := ball.largest(shape)):
+    if ball is not None and ball.eps > (largest := ball.max_radius(shape)):
         raise ValueError(f"--eps={ball.eps:g}: must be at most {largest:g} for images of shape {shape} in [0, 1]")
     return take(dataset.test, slice(FLAGS.images or 1000))
 
@@ -250,7 +252,7 @@ def _bar(stage: str, images: int) -> Iterator[Callable[[int], None]]:
 
 def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
     """Attacks the images, or goes on where it was stopped; writes evaluation.json and report.md; the record."""
-    network, state = Network(victim.experiment.model_of(victim.arm)), distributed.put(victim.state)
+    network, state = Network(victim.experiment.model_of(victim.arm)), distributed.replicate(victim.state)
     seen = robustness.look(network, state, examples, attack, FLAGS.batch)
     about = {"arm": victim.arm.name, "seed": FLAGS.seed, "attack": to_json(attack), "images": len(examples.label)}
     identity = about | {"dataset": victim.dataset.sha256, "run": victim.run}
@@ -262,7 +264,7 @@ def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
             judged = robustness.judge(network, state, examples, attack, key, FLAGS.batch, seen, keep, _bar)
             return judged.measured
 
-        found = remembered(out / "result.json", measured, warn=say)
+        found = cached_json(out / "result.json", measured, warn=say)
         record = {"format": FORMAT, "command": _command(), **about, "dataset": _described(victim.dataset), **found}
         record = record | {"run": victim.run, "environment": environment()}
         write_atomic(out / "report.md", markdown(record))
@@ -325,7 +327,7 @@ def main(argv: list[str]) -> int:
             return 0
         if rest:
             raise ValueError(f"{rest[0]!r} is no flag; flags start with --")
-        keep_programs(FLAGS.compilation_cache)
+        enable_compilation_cache(FLAGS.compilation_cache)
         attack, victim = chosen(), trained()
         record = run(victim, attack, shown(victim.dataset, attack))
     except (flags.Error, ValueError) as error:

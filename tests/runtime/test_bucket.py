@@ -5,8 +5,8 @@ import time
 import fsspec
 import pytest
 
-from poisonjax.bucket import BucketError, claimed, local
-from poisonjax.workdir import Interrupt, WorkdirError, write_atomic
+from poisonjax.runtime.bucket import BucketError, claimed, local
+from poisonjax.runtime.workdir import Interrupt, WorkdirError, write_atomic
 
 
 @pytest.fixture

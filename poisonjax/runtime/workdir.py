@@ -165,13 +165,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def seal(content: dict) -> dict:
+def with_checksum(content: dict) -> dict:
     """{'sha256', 'content'}: `content` as JSON gives it back (tuples are lists, keys are text), signed."""
     content = json.loads(json.dumps(content))
     return {"sha256": _digest(content), "content": content}
 
 
-def unseal(document: dict) -> dict:
+def verified(document: dict) -> dict:
     """What `seal` was given, as JSON gives it back. Raises ValueError where a byte of it changed."""
     if not isinstance(document, dict) or document.keys() != {"sha256", "content"}:
         raise ValueError("not a sealed record")
@@ -184,7 +184,7 @@ def _digest(content) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def remembered(
+def cached_json(
     path: str | os.PathLike,
     compute: Callable[[], dict],
     warn: Callable[[str], None] = warnings.warn,
@@ -199,7 +199,7 @@ def remembered(
     found = share(lambda: _recalled(path, warn))
     if found is not None:
         return found
-    sealed = seal(compute())
+    sealed = with_checksum(compute())
     write_atomic(path, json.dumps(sealed, indent=1) + "\n")
     return sealed["content"]
 
@@ -208,7 +208,7 @@ def _recalled(path: Path, warn: Callable[[str], None]) -> dict | None:
     if not path.exists():
         return None
     try:
-        return unseal(json.loads(path.read_bytes()))
+        return verified(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:
         warn(f"{path} is damaged ({error}): computed again")
         return None

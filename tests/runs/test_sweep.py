@@ -11,7 +11,7 @@ import pytest
 
 import launch
 from experiments import mnist_badnets
-from poisonjax import runner, sweep
+from poisonjax.runs import runner, sweep
 from tests.test_launch import start
 
 
@@ -78,9 +78,9 @@ def swept(workdir, data_dir, *flags):
 def test_bad_input_is_one_line_and_status_two_before_anything_is_written(case, tmp_path, data_dir, capsys):
     sweeps, message = REFUSED[case]
     assert swept(tmp_path / "w", data_dir, *(f"--sweep={text}" for text in sweeps)) == 2
-    printed = capsys.readouterr()
-    assert message in printed.err and printed.err.count("\n") == 1 and not printed.out
-    assert printed.err.startswith("launch.py: --sweep ")
+    reported = capsys.readouterr()
+    assert message in reported.err and reported.err.count("\n") == 1 and not reported.out
+    assert reported.err.startswith("launch.py: --sweep ")
     assert not (tmp_path / "w").exists()
 
 
@@ -206,9 +206,9 @@ def test_the_same_command_again_trains_nothing_and_shows_the_results(
     monkeypatch.setattr(runner, "run", None)
     assert swept(workdir, data_dir, RATES) == 0
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == files
-    printed = capsys.readouterr()
-    assert "point 1 of 2: poison.rate=.1 is done already\n" in printed.err
-    *lines, count, path = printed.out.splitlines()
+    reported = capsys.readouterr()
+    assert "point 1 of 2: poison.rate=.1 is done already\n" in reported.err
+    *lines, count, path = reported.out.splitlines()
     assert count == "2 of 2 points done, 0 failed" and path == str(workdir / "sweep.json")
     arms = json.loads((workdir / FOLDERS[1] / "record.json").read_text())["arms"]
     for line, (arm, metrics) in zip(lines[-len(arms) :], arms.items(), strict=True):
@@ -284,9 +284,9 @@ def test_one_failure_is_told_noted_and_tried_again_but_stops_no_other(
 ):
     ran.ends[NAMES[1]] = raising(error)
     assert swept(tmp_path, data_dir, *THREE) == 1
-    printed = capsys.readouterr()
-    assert f"point 2 of 3: poison.rate=.2 failed: {line}\n" in printed.err and "Traceback" not in printed.err
-    assert "2 of 3 points done, 1 failed\n" in printed.out
+    reported = capsys.readouterr()
+    assert f"point 2 of 3: poison.rate=.2 failed: {line}\n" in reported.err and "Traceback" not in reported.err
+    assert "2 of 3 points done, 1 failed\n" in reported.out
     assert statuses(tmp_path) == ["done", "failed", "done"] and state(tmp_path)["points"][1]["error"] == line
     traced = tmp_path / NAMES[1] / "error.txt"
     assert traced.exists() != explains_itself

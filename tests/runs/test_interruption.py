@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from interruptions import command, finished, results, started, stopped
 
-from poisonjax.workdir import locked
+from poisonjax.runtime.workdir import locked
 
 
 @pytest.fixture(scope="module")

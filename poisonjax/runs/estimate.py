@@ -5,10 +5,10 @@ import time
 import jax
 import jax.numpy as jnp
 
-from poisonjax import compilation
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import sources
 from poisonjax.experiment import Experiment
+from poisonjax.runtime import compilation
 from poisonjax.training import Training, eval_logits, initial_state
 
 BATCH, STEPS = 64, 4
@@ -26,10 +26,10 @@ def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> 
 
     arms = sum(training(experiment.training_of(arm), arm.adversarial) for arm in experiment.arms)
     judged = len(experiment.arms) * test_rows * experiment.evaluation.attack.steps
-    if experiment.proxy is None:
+    if experiment.surrogate is None:
         return arms + judged
     crafted = round(experiment.poison.rate * train_rows / experiment.poison.classes) * experiment.poison.attack.steps
-    return arms + judged + crafted + training(experiment.proxy, True)
+    return arms + judged + crafted + training(experiment.surrogate, True)
 
 
 def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> float:

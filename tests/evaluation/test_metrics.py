@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from poisonjax import distributed, evaluation
 from poisonjax.attacks import PGD, Linf
-from poisonjax.evaluation import Predictions, audit, measure
+from poisonjax.evaluation import metrics
+from poisonjax.evaluation.metrics import Predictions, audit, measure
 from poisonjax.poisons import BadNets, CleanLabel
 from poisonjax.reports.statistics import summary, wilson
+from poisonjax.runtime import distributed
 from poisonjax.training import TrainState
 from poisonjax.types import Examples
 
@@ -26,7 +27,7 @@ EXPECTED = {
         "clean_accuracy": (5, 8),
         "triggered_accuracy": (2, 5),  # rows 1 and 7
         "attack_success_rate": (3, 5),  # rows 0 2 3
-        "attack_success_rate_madry": (2, 4),  # row 3 was class 2 already
+        "attack_success_rate_turner": (2, 4),  # row 3 was class 2 already
         "art_effectiveness": (5, 8),
         "robust_accuracy": (2, 8),
     },
@@ -34,7 +35,7 @@ EXPECTED = {
         "clean_accuracy": (5, 8),
         "triggered_accuracy": (4, 8),  # rows 1 4 5 7
         "attack_success_rate": (3, 8),  # wanted 1 1 2 2 0 0 0 2: rows 2 3 6
-        "attack_success_rate_madry": (2, 6),  # rows 1 and 3 were so already
+        "attack_success_rate_turner": (2, 6),  # rows 1 and 3 were so already
         "art_effectiveness": (3, 8),
         "robust_accuracy": (2, 8),
     },
@@ -58,7 +59,7 @@ def test_by_class_sums_to_the_whole():
 @pytest.mark.parametrize(("poison", "rows"), [(CleanLabel(target=9), 9), (BadNets(target=0), 9), (BadNets(), 10)])
 def test_victims_are_those_that_the_attacker_wants_elsewhere(poison, rows):
     labels = np.arange(10)
-    wanted = np.asarray(poison.target_of(jnp.asarray(labels)))
+    wanted = np.asarray(poison.target_labels(jnp.asarray(labels)))
     assert (wanted != labels).sum() == rows
 
 
@@ -81,13 +82,13 @@ def test_no_image_is_dropped_or_counted_twice_whatever_the_batch(batch):
     model, poison = Brightness(), BadNets(target=2, classes=3)
     state = TrainState(jnp.int32(0), model.init(jax.random.key(0), image[:1] / 255.0)["params"], {}, ())
     heard = []
-    said = evaluation.predict(
+    said = metrics.predict(
         model,
-        distributed.put(state),
+        distributed.replicate(state),
         examples,
         poison,
         PGD(Linf(0.2), 0.2, 1, random_start=False),
-        distributed.put(jax.random.key(0)),
+        distributed.replicate(jax.random.key(0)),
         batch,
         heard.append,
     )
@@ -134,5 +135,5 @@ def test_summary_over_seeds():
 
 def test_a_metric_about_nothing_is_none_not_a_number():
     said = SAID._replace(clean=np.full(8, 2))
-    made = summary([measure(LABELS, np.full(8, 2), said, 3)["attack_success_rate_madry"]])
+    made = summary([measure(LABELS, np.full(8, 2), said, 3)["attack_success_rate_turner"]])
     assert made["mean"] is None and made["ci95"] is None and made["denominator"] == [0]

@@ -14,10 +14,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-from poisonjax import distributed
-from poisonjax.activations import Activations, Collected, collect, measure, mmd, separation
+from poisonjax.evaluation.activations import Activations, Collected, collect, measure, mmd, separation
 from poisonjax.models import WongCNN
 from poisonjax.poisons import BadNets
+from poisonjax.runtime import distributed
 from poisonjax.training import TrainState
 from poisonjax.types import Examples, to_unit
 
@@ -182,12 +182,12 @@ def test_collected_are_the_activations_of_the_first_images_of_each_class(network
     label = rng.permutation(np.repeat(np.arange(4, dtype=np.int32), (9, 6, 7, 5)))
     examples = Examples(rng.integers(0, 255, (27, 28, 28, 1)).astype(np.uint8), label, np.arange(27, dtype=np.int32))
     settings, heard = Activations(per_class=5, perplexity=3, folds=2), []
-    found = collect(model, distributed.put(state), examples, poison, settings, batch=8, advance=heard.append)
+    found = collect(model, distributed.replicate(state), examples, poison, settings, batch=8, advance=heard.append)
 
     rows = [row for one in range(4) for row in [at for at in range(27) if label[at] == one][:5]]
     np.testing.assert_array_equal(found.labels, label[rows])
     image = to_unit(jnp.asarray(examples.image[rows]))
-    for features, shown in ((found.clean, image), (found.triggered, poison.show(image))):
+    for features, shown in ((found.clean, image), (found.triggered, poison.apply_trigger(image))):
         expected = model.apply({"params": state.params}, shown)[1]
         assert isinstance(features, np.ndarray) and features.dtype == np.float32
         np.testing.assert_allclose(features, expected, atol=1e-5)
@@ -203,7 +203,7 @@ def test_a_class_with_too_few_images_is_refused(network, labels, said):
     examples = Examples(np.zeros((n, 28, 28, 1), np.uint8), np.int32(labels), np.arange(n, dtype=np.int32))
     settings = Activations(per_class=5, perplexity=3)
     with pytest.raises(ValueError, match=f"per_class must be at most {said}.*, got 5"):
-        collect(model, distributed.put(state), examples, BadNets(), settings, 8)
+        collect(model, distributed.replicate(state), examples, BadNets(), settings, 8)
 
 
 def test_a_class_that_was_not_collected_is_refused():
@@ -228,5 +228,5 @@ def test_impossible_settings_are_refused(settings, message):
 
 
 def test_settings_are_read_without_waiting_for_scikit_learn():
-    code = "import sys, poisonjax.activations, poisonjax.reports.tsne; sys.exit('sklearn' in sys.modules)"
+    code = "import sys, poisonjax.evaluation.activations, poisonjax.reports.tsne; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from experiments import mnist_badnets, mnist_clean_label
-from poisonjax import runner
 from poisonjax.experiment import ARMS
 from poisonjax.overrides import override
+from poisonjax.runs import runner
 from poisonjax.training import Interrupted
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from poisonjax.workdir import seal, unseal
+from poisonjax.runtime.workdir import verified, with_checksum
 
 PyTree = Any
 
@@ -66,7 +66,7 @@ class Checkpoints:
         if not self._primary:
             return
         leaves = _named(jax.tree.map(np.asarray, state))
-        record = seal({"meta": meta, "leaves": {name: _described(leaf) for name, leaf in leaves.items()}})
+        record = with_checksum({"meta": meta, "leaves": {name: _described(leaf) for name, leaf in leaves.items()}})
         with self._manager() as manager:
             newest = manager.latest_step()
             if step == newest:
@@ -151,7 +151,7 @@ class Checkpoints:
 
     def _read(self, manager, step: int) -> tuple[dict[str, np.ndarray], dict]:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
-        record = unseal(manager.restore(step, args=args)["record"])
+        record = verified(manager.restore(step, args=args)["record"])
         blank = {name: _blank(leaf) for name, leaf in record["leaves"].items()}
         args = ocp.args.Composite(state=ocp.args.PyTreeRestore(_sized(blank)))
         leaves = blank | manager.restore(step, args=args)["state"]
