@@ -1,20 +1,16 @@
 """A few images as they are and under attack, with what a network says of them: the report's figure 1."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from poisonjax.attacks import PGD
-from poisonjax.evaluation.victim import Network, Victim
-from poisonjax.runtime import distributed
+from poisonjax.evaluation.attack_run import attacked
+from poisonjax.evaluation.victim import Network
 from poisonjax.training import TrainState
-from poisonjax.training.step import row_keys
-from poisonjax.types import Array, Attack, Examples, take, to_unit
+from poisonjax.types import Array, Examples, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +35,6 @@ class Shown(NamedTuple):
     before: np.ndarray
     after: np.ndarray
     labels: np.ndarray
-
-
-@distributed.cached
-def attacked(victim: Victim, attack: Attack) -> Callable:
-    """over_rows program (examples, batch, state, key) -> images, under attack, and the probabilities of both."""
-
-    def show(examples: Examples, state: Any, key: Array) -> tuple:
-        x, logits_fn = to_unit(examples.image), victim(state)
-        x_adv = attack(logits_fn, x, examples.label, row_keys(key, examples.index, 0))
-        return x, x_adv, *(jax.nn.softmax(logits_fn(images).astype(jnp.float32)) for images in (x, x_adv))
-
-    return distributed.over_rows(show)
 
 
 def collect(

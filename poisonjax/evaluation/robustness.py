@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks import AnyAttack
-from poisonjax.evaluation import attack_suite
-from poisonjax.evaluation.attack_suite import AttackResult, CleanOutputs, Progress, StageCache, no_cache, no_progress
+from poisonjax.evaluation import attack_run, masking
+from poisonjax.evaluation.attack_run import AttackResult, CleanOutputs, Progress, StageCache, no_cache, no_progress
 from poisonjax.evaluation.victim import Fixed, Victim
 from poisonjax.runtime import distributed
 from poisonjax.types import Array, Examples, LogitsFn, to_unit
 
 
 class Robustness(NamedTuple):
-    """tried: the images and classes. measured: what `attack_suite.measure` says of them, and beside it clean, how many
+    """tried: the images and classes. measured: what `attack_run.measure` says of them, and beside it clean, how many
     images are classified as labelled, of all, and audit, signs that the network hides its gradient, one line each."""
 
     tried: AttackResult
@@ -71,7 +71,7 @@ def look(victim: Victim, state: Any, examples: Examples, attack: AnyAttack, batc
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    seen = attack_suite.inspect(victim, state, examples, [attack], batch)
+    seen = attack_run.inspect(victim, state, examples, [attack], batch)
     if examples.label.max() >= (classes := seen.logits.shape[1]):
         raise ValueError(f"y must be labels from 0 to {classes - 1}, got {examples.label.max()}")
     if bad := int(np.sum(~np.isfinite(seen.logits).all(1))):
@@ -105,8 +105,8 @@ def judge(
     follow: Progress = no_progress,
 ) -> Robustness:
     """The attack on examples [n], of which `look` gave what is seen; state comes from `distributed.replicate`."""
-    tried = attack_suite.attempt(victim, state, examples, attack, distributed.replicate(key), batch, keep, follow)
-    measured = attack_suite.measure(np.asarray(to_unit(jnp.asarray(examples.image))), examples.label, tried, attack)
+    tried = attack_run.attempt(victim, state, examples, attack, distributed.replicate(key), batch, keep, follow)
+    measured = attack_run.measure(np.asarray(to_unit(jnp.asarray(examples.image))), examples.label, tried, attack)
     clean = [int(np.sum(tried.before == examples.label)), len(examples.label)]
-    audit = attack_suite.masking(attack_suite.outcomes("the attack", attack, measured), seen)
+    audit = masking.masking(masking.outcomes("the attack", attack, measured), seen)
     return Robustness(tried, measured | {"clean": clean, "audit": audit})

@@ -66,7 +66,7 @@ def _arm(results: list[dict], seeds: list[int]) -> dict:
 
 
 def _attacks(found: list[dict | None]) -> dict | None:
-    """{attack: what `suite.measure` says of it, over seeds}; None if the experiment does not ask."""
+    """{attack: what `attack_run.measure` says of it, over seeds}; None if the experiment does not ask."""
     if found[0] is None:
         return None
     return {name: _attack([of[name] for of in found]) for name in found[0]}

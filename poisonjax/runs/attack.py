@@ -37,7 +37,7 @@ from poisonjax.attacks import (
 from poisonjax.attacks.balls import Ball
 from poisonjax.data import Dataset
 from poisonjax.evaluation import robustness
-from poisonjax.evaluation.attack_suite import Stage
+from poisonjax.evaluation.attack_run import Stage
 from poisonjax.evaluation.robustness import evaluate
 from poisonjax.evaluation.victim import Network
 from poisonjax.experiment import Arm, Experiment

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from poisonjax import data
 from poisonjax.data import Dataset, sources
-from poisonjax.evaluation import activations, adversarial_example, attack_suite, metrics
+from poisonjax.evaluation import activations, adversarial_example, attack_run, attack_suite, masking, metrics
 from poisonjax.evaluation.activations import Collected
 from poisonjax.evaluation.adversarial_example import Shown
 from poisonjax.evaluation.attack_suite import NamedAttack
@@ -227,20 +227,18 @@ def try_attacks(job: Run, seed: int, arm: Arm, model: Model, state: TrainState) 
         def follow(stage: str, images: int):
             return _progress(job, f"{name} {stage}".rstrip(), images)
 
-        made = attack_suite.attempt(victim, state, examples, trial.attack, key, tried.batch, follow=follow)
+        made = attack_run.attempt(victim, state, examples, trial.attack, key, tried.batch, follow=follow)
         shown = attack_suite.Pictures(made.adversarial[: tried.shown], made.after[: tried.shown])
         save_arrays(folder / f"{trial.name}.npz", shown)
-        return attack_suite.measure(clean, examples.label, made, trial.attack)
+        return attack_run.measure(clean, examples.label, made, trial.attack)
 
     def once(trial: NamedAttack) -> dict:
         return cached_json(folder / f"{trial.name}.json", lambda: one(trial), say, distributed.from_primary)
 
     made = {trial.name: once(trial) for trial in tried.trials}
-    seen = attack_suite.inspect(victim, state, examples, [trial.attack for trial in tried.trials], tried.batch)
-    found = [
-        each for trial in tried.trials for each in attack_suite.outcomes(trial.name, trial.attack, made[trial.name])
-    ]
-    lines = attack_suite.masking(found, seen)
+    seen = attack_run.inspect(victim, state, examples, [trial.attack for trial in tried.trials], tried.batch)
+    found = [each for trial in tried.trials for each in masking.outcomes(trial.name, trial.attack, made[trial.name])]
+    lines = masking.masking(found, seen)
     for line in lines:
         say(f"warning: seed {seed} {arm.name} {line}")
     return {"attacks": made, "attacks_audit": lines}

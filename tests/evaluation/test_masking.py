@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from poisonjax.attacks import FAB, PGD, AutoAttack, Linf, Square, bpda, eot, fgsm
-from poisonjax.evaluation import attack_suite
-from poisonjax.evaluation.attack_suite import AttackOutcome, CleanOutputs, masking
+from poisonjax.evaluation.attack_run import CleanOutputs
+from poisonjax.evaluation.masking import AttackOutcome, masking
 from poisonjax.evaluation.robustness import check, evaluate, look
 from poisonjax.evaluation.victim import Fixed
 from tests.attacks.references import victim
@@ -21,7 +21,7 @@ KEY = jax.random.key(0)
 def tried(logits_fn, attacks, net):
     """Each attack on the network, and what `masking` says of all."""
     made = {name: evaluate(logits_fn, net.x, net.y, attack, KEY) for name, attack in attacks.items()}
-    found = [each for name, of in attacks.items() for each in attack_suite.outcomes(name, of, made[name].measured)]
+    found = [each for name, of in attacks.items() for each in masking.outcomes(name, of, made[name].measured)]
     seen = look(Fixed(logits_fn), (), check(net.x, net.y), attacks["pgd"])
     left = {name: of.measured["robust"][0] / 32 for name, of in made.items()}
     return left, masking(found, seen), made
@@ -120,7 +120,7 @@ def test_the_rule_by_hand():
 def test_stages_are_outcomes():
     attack = AutoAttack(Linf(0.3))
     stages = {"apgd_ce": 0.5, "apgd_t": 0.4, "fab_t": 0.4, "square": 0.3}
-    found = attack_suite.outcomes("auto", attack, {"stages": stages, "robust": [3, 10]})
+    found = masking.outcomes("auto", attack, {"stages": stages, "robust": [3, 10]})
     assert [(each.name, each.robust) for each in found] == [(f"auto {name}", left) for name, left in stages.items()]
     (line,) = masking(found, CleanOutputs(np.zeros((10, 3)), np.ones(10)))
     assert line.startswith("gradient masking: auto square, without gradients, leaves 30.0% of the images, and auto ap")

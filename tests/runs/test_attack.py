@@ -15,7 +15,7 @@ import launch
 import poisonjax.runs.attack as command
 from experiments import mnist_badnets
 from poisonjax.attacks import L2, PGD, AutoAttack, Linf
-from poisonjax.evaluation import attack_suite, robustness
+from poisonjax.evaluation import attack_run, robustness
 from poisonjax.evaluation.robustness import evaluate
 from poisonjax.evaluation.victim import Fixed
 from poisonjax.experiment import Arm, Experiment
@@ -138,7 +138,7 @@ def test_who_looks_on_is_told_of_every_image_of_every_stage():
 
     attacks = PGD(Linf(0.001), 0.001, 2), AutoAttack(Linf(0.001), steps=2, targets=2, queries=5)
     for attack in attacks:
-        attack_suite.attempt(Fixed(logits_fn), (), robustness.check(x, y), attack, KEY, 2, follow=follow)
+        attack_run.attempt(Fixed(logits_fn), (), robustness.check(x, y), attack, KEY, 2, follow=follow)
     assert told.pop("") == (5, 5)
     assert told == dict.fromkeys(["apgd_ce", "apgd_t", "fab_t", "square"], (6, 6))  # full batches of those left
 
@@ -153,7 +153,7 @@ def test_a_stage_is_compiled_once_whatever_is_left():
             traced.append(1)
             return plain_logits(images)
 
-        attack_suite.attempt(Fixed(logits_fn), (), robustness.check(x[:rows], y[:rows]), attack, KEY, 2)
+        attack_run.attempt(Fixed(logits_fn), (), robustness.check(x[:rows], y[:rows]), attack, KEY, 2)
         counts.append(len(traced))
     assert counts[0] == counts[1]
 
