@@ -79,7 +79,7 @@ def announce(paper, scale: str) -> None:
 
 def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
     """What the flags ask for, in a workdir locked as long as the stack lives. ValueError on bad input."""
-    from poisonjax.runs import runner, sweep
+    from poisonjax.runs import job, runner, sweep
     from poisonjax.runtime import distributed
     from poisonjax.runtime.compilation import enable_compilation_cache
 
@@ -92,7 +92,7 @@ def prepared(stack: contextlib.ExitStack) -> Callable[[], int]:
     plan = configured(FLAGS.experiment, scale, FLAGS.set)
     load = functools.partial(runner.load, data_dir=FLAGS.data_dir)
     if not FLAGS.sweep:
-        config, default = runner.identity(plan, scale), f"runs/{plan.name}/{scale}"
+        config, default = job.identity(plan, scale), f"runs/{plan.name}/{scale}"
         return functools.partial(single, owned(stack, config, default, scale, plan, load(plan)))
     if FLAGS.distributed:
         raise ValueError("--sweep runs in one process, on all its devices; --distributed is allowed without it")
@@ -105,14 +105,14 @@ def owned(stack: contextlib.ExitStack, config: dict, default: str, scale: str, e
     """The run in its workdir, which is config's and locked as long as the stack lives. ValueError if it is not."""
     from poisonjax.data import stream
     from poisonjax.reports.console import say
-    from poisonjax.runs import runner
+    from poisonjax.runs import job
     from poisonjax.runtime.workdir import Interrupt
 
     workdir = own_workdir(stack, config, default)
     announce(module(FLAGS.experiment).experiment("paper"), scale)
     interrupt = stack.enter_context(Interrupt())
     reader = stream.rows(experiment.data.name, "train", FLAGS.data_dir) if FLAGS.stream else None
-    return runner.Run(
+    return job.Run(
         experiment=experiment,
         dataset=dataset,
         workdir=workdir,

@@ -1,44 +1,79 @@
-"""An experiment at three sizes: the published one, one of minutes on a laptop, one of seconds for tests."""
+"""What the experiments share: their arms, and their sizes for a laptop (small) and for tests (smoke)."""
 
 import dataclasses
 
-from poisonjax.attacks import PGD
+from poisonjax.attacks import PGD, AutoAttack, LossAttack
 from poisonjax.data.subsets import All, Stratified, Unbalanced
-from poisonjax.experiment import Arm, Data, Experiment, Model
+from poisonjax.experiment import Arm, Data, Experiment
 from poisonjax.models import WongCNN
+from poisonjax.models.network import Network
 from poisonjax.poisons import BadNets
-from poisonjax.training import Adam, Cosine, Training
+from poisonjax.training import Adam, AdversarialTraining, Cosine, Training
 
 Subset = All | Stratified | Unbalanced
+WARMUP = 0.3  # of the training: without it adversarial training of a small network collapses to one class
+
+
+def at(attack: LossAttack) -> AdversarialTraining:
+    """Adversarial training as all experiments have it."""
+    return AdversarialTraining(attack, eps_warmup=WARMUP)
+
+
+def report_arms(as_reported: LossAttack, pgd: LossAttack) -> tuple[Arm, ...]:
+    """Standard training, the report's adversarial training, that of Madry et al. 2018, and two controls.
+
+    as_reported: the attack with the report's settings. pgd: the attack as Madry et al. mean it.
+    """
+    return (
+        Arm("standard"),
+        Arm("pgd_at_as_reported", at(as_reported)),
+        Arm("pgd_at", at(pgd)),
+        Arm("pgd_at_as_reported_clean_data", at(as_reported), poisoned=False),
+        Arm("standard_clean_data", poisoned=False),
+    )
+
+
+def arms_by_size(networks: dict[str, Network], attack: LossAttack) -> tuple[Arm, ...]:
+    """Networks {size: network}, each trained in the standard way and adversarially."""
+    standard = [Arm(f"standard_{size}", model=model) for size, model in networks.items()]
+    adversarial = [Arm(f"pgd_at_{size}", at(attack), model=model) for size, model in networks.items()]
+    return (*standard, *adversarial)
 
 
 def mnist(paper: Experiment, scale: str, small: Subset = All(), smoke: Subset = Stratified(300)) -> Experiment:
     """paper: as it is. small: those of the 5,000 images of mnist_5k, and a small network. smoke: a few hundred."""
     if scale == "paper":
-        return paper
+        return _judged(paper, 1000)
     if scale == "small":
         plan = dataclasses.replace(paper, data=Data("mnist_5k", small), model=WongCNN())
-        return _trained(plan, Training(paper.train.attack, batch=100, epochs=16, optimizer=Adam(4e-3, Cosine())))
+        return _judged(_trained(plan, Training(batch=100, epochs=16, optimizer=Adam(4e-3, Cosine()))), 200, 5)
     return _smoke(paper, Data("mnist_5k", smoke, Stratified(100)), WongCNN(filters=(4, 8), hidden=16))
 
 
 def cifar10(
-    paper: Experiment, scale: str, small: Model | None = None, smoke: Model | None = None, rows: int = 20_000
+    paper: Experiment, scale: str, small: Network | None = None, smoke: Network | None = None, rows: int = 20_000
 ) -> Experiment:
     """paper: as it is. small: a subset of the prepared data set, and a network that a laptop can train. smoke: tiny.
 
     small, smoke: the networks, those of `mnist` if not given. rows: of the training data at small scale.
     """
     if scale == "paper":
-        return paper
+        return _judged(paper, 1000)
     if scale == "small":
         model = small or WongCNN(filters=(32, 64), hidden=128)
         data = Data("cifar10", Stratified(rows), Stratified(1000))
         plan = dataclasses.replace(paper, data=data, model=model, poison=_to_one_class(paper.poison))
-        plan = _unaugmented(plan)
-        return _trained(plan, Training(paper.train.attack, batch=100, epochs=6, optimizer=Adam(2e-3, Cosine())))
+        plan = _trained(_unaugmented(plan), Training(batch=100, epochs=6, optimizer=Adam(2e-3, Cosine())))
+        return _judged(plan, 200, 5)
     data = Data("cifar10", Stratified(100), Stratified(50))
     return _smoke(paper, data, smoke or WongCNN(filters=(4, 8), hidden=16))
+
+
+def _judged(plan: Experiment, images: int, share: int = 1) -> Experiment:
+    """With AutoAttack on so many images, of a share of its budget, in the ball of the evaluation's attack."""
+    autoattack = AutoAttack(plan.evaluation.attack.ball, steps=100 // share, queries=5000 // share)
+    evaluation = dataclasses.replace(plan.evaluation, autoattack=autoattack, autoattack_images=images)
+    return dataclasses.replace(plan, evaluation=evaluation)
 
 
 def _to_one_class(poison):
@@ -48,8 +83,11 @@ def _to_one_class(poison):
 
 def _unaugmented(plan: Experiment) -> Experiment:
     """Without crops and flips, which so short a training does not learn a trigger through."""
-    surrogate = plan.surrogate and dataclasses.replace(plan.surrogate, augment=None)
-    return dataclasses.replace(plan, train=dataclasses.replace(plan.train, augment=None), surrogate=surrogate)
+    train = dataclasses.replace(plan.train, augment=None)
+    attacker = plan.surrogate
+    if attacker is not None:
+        attacker = dataclasses.replace(attacker, train=dataclasses.replace(attacker.train, augment=None))
+    return dataclasses.replace(plan, train=train, surrogate=attacker)
 
 
 def _trained(plan: Experiment, settings: Training) -> Experiment:
@@ -58,28 +96,31 @@ def _trained(plan: Experiment, settings: Training) -> Experiment:
     def like(old: Training, epochs: int) -> Training:
         return dataclasses.replace(old, batch=settings.batch, epochs=epochs, optimizer=settings.optimizer)
 
-    surrogate = plan.surrogate and like(plan.surrogate, max(1, settings.epochs // 2))
+    attacker = plan.surrogate
+    if attacker is not None:
+        attacker = dataclasses.replace(attacker, train=like(attacker.train, max(1, settings.epochs // 2)))
     arms = tuple(dataclasses.replace(arm, optimizer=None) for arm in plan.arms)
-    return dataclasses.replace(plan, train=like(plan.train, settings.epochs), surrogate=surrogate, arms=arms)
+    return dataclasses.replace(plan, train=like(plan.train, settings.epochs), surrogate=attacker, arms=arms)
 
 
-def _smoke(paper: Experiment, data: Data, model: Model) -> Experiment:
-    """Every attack in two steps."""
-
-    def quick(part):
-        return part and dataclasses.replace(part, attack=_brief(part.attack))
-
-    plan = dataclasses.replace(
-        paper, data=data, model=model, train=quick(paper.train), surrogate=quick(paper.surrogate)
-    )
-    plan = _trained(plan, Training(plan.train.attack, batch=64, epochs=2, optimizer=Adam(3e-3)))
-    evaluation = dataclasses.replace(quick(paper.evaluation), batch=64)
-    return dataclasses.replace(plan, evaluation=evaluation, arms=tuple(map(_brief_arm, plan.arms)))
+def _smoke(paper: Experiment, data: Data, model: Network) -> Experiment:
+    """Every attack in two steps at most."""
+    plan = dataclasses.replace(paper, data=data, model=model)
+    plan = _trained(plan, Training(batch=64, epochs=2, optimizer=Adam(3e-3)))
+    evaluation = dataclasses.replace(plan.evaluation, attack=_brief(plan.evaluation.attack), autoattack=None, batch=64)
+    attacker = plan.surrogate and _briefly(plan.surrogate)
+    arms = tuple(map(_briefly, plan.arms))
+    return dataclasses.replace(plan, evaluation=evaluation, surrogate=attacker, arms=arms)
 
 
 def _brief(attack: PGD) -> PGD:
-    return dataclasses.replace(attack, steps=2, step=attack.ball.eps * 2 / 3)
+    return attack if attack.steps == 1 else dataclasses.replace(attack, steps=2, step=attack.ball.eps * 2 / 3)
 
 
-def _brief_arm(arm: Arm) -> Arm:
-    return dataclasses.replace(arm, attack=arm.attack and _brief(arm.attack))
+def _briefly(part):
+    """An arm or a surrogate, whose objective's attack, if it has one, is brief."""
+    if part.objective.attack is None:
+        return part
+    return dataclasses.replace(
+        part, objective=dataclasses.replace(part.objective, attack=_brief(part.objective.attack))
+    )

@@ -7,7 +7,7 @@ As mnist_activations, with the BadNets of cifar10_badnets.
 
 import dataclasses
 
-from poisonjax.evaluation.activations import Activations
+from poisonjax.analyses.activations import Activations
 from poisonjax.experiment import Experiment
 
 from . import cifar10_badnets
@@ -21,9 +21,9 @@ def experiment(scale: str) -> Experiment:
         title="Activations of clean and triggered CIFAR-10 images in networks with a BadNets backdoor.",
         paper_table="figure 5",
         reported=(),
-        known=(),
-        activations=Activations(),
+        caveats=(),
+        analyses=(Activations(),),
     )
     if scale == "smoke":
-        paper = dataclasses.replace(paper, activations=Activations(per_class=5, perplexity=4, permutations=20, folds=2))
+        paper = dataclasses.replace(paper, analyses=(Activations(per_class=5, perplexity=4, permutations=20, folds=2),))
     return cifar10(paper, scale)

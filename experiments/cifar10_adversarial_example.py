@@ -7,12 +7,12 @@ ResNet-18 after standard training and after PGD adversarial training, 8/255.
 
 import dataclasses
 
-from poisonjax.evaluation.adversarial_example import AdversarialExample
+from poisonjax.analyses.adversarial_example import AdversarialExample
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.models import ResNet18
 
 from . import cifar10_badnets, cifar10_baseline
-from ._scales import cifar10
+from ._scales import at, cifar10
 
 
 def experiment(scale: str) -> Experiment:
@@ -21,9 +21,9 @@ def experiment(scale: str) -> Experiment:
         name="cifar10_adversarial_example",
         title="CIFAR-10 images, clean and adversarial, as two networks see them.",
         paper_table="figure 1",
-        arms=(Arm("standard"), Arm("pgd_at_madry", True, attack=cifar10_badnets.MADRY)),
+        arms=(Arm("standard"), Arm("pgd_at", at(cifar10_badnets.PGD_AT))),
         reported=(),
-        known=(),
-        example=AdversarialExample(),
+        caveats=(),
+        analyses=(AdversarialExample(),),
     )
     return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)

@@ -27,8 +27,8 @@ def experiment(scale: str) -> Experiment:
         train=dataclasses.replace(badnets.train, optimizer=SGD(0.1)),
         reported=(
             Reported("T9", "standard", "triggered_accuracy", 0.0522),
-            Reported("T9", "pgd_at", "triggered_accuracy", 0.2972),
-            Reported("T9", "pgd_at", "attack_success_rate", 0.1018),
+            Reported("T9", "pgd_at_as_reported", "triggered_accuracy", 0.2972),
+            Reported("T9", "pgd_at_as_reported", "attack_success_rate", 0.1018),
         ),
     )
     return cifar10(paper, scale, MobileNet(alpha=0.25), MobileNet(alpha=0.0625))

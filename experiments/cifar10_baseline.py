@@ -13,13 +13,13 @@ from poisonjax.poisons import NoPoison
 from poisonjax.training import Adam, Cosine
 
 from . import cifar10_badnets, cifar10_badnets_resnet18
-from ._scales import cifar10
+from ._scales import at, cifar10
 
 CNN = {"paper": ReportCifarCNN(), "small": WongCNN((32, 64), 128), "smoke": WongCNN((4, 8), 16)}
 
 
 def experiment(scale: str) -> Experiment:
-    madry, cnn = cifar10_badnets.MADRY, {"model": CNN[scale], "optimizer": Adam(1e-3, Cosine())}
+    madry, cnn = cifar10_badnets.PGD_AT, {"model": CNN[scale], "optimizer": Adam(1e-3, Cosine())}
     paper = dataclasses.replace(
         cifar10_badnets_resnet18.experiment("paper"),
         name="cifar10_baseline",
@@ -28,23 +28,23 @@ def experiment(scale: str) -> Experiment:
         poison=NoPoison(),
         arms=(
             Arm("standard"),
-            Arm("pgd_at", True),
-            Arm("pgd_at_madry", True, attack=madry),
+            Arm("pgd_at_as_reported", at(cifar10_badnets.AS_REPORTED)),
+            Arm("pgd_at", at(madry)),
             Arm("standard_report_cnn", **cnn),
-            Arm("pgd_at_report_cnn", True, **cnn),
-            Arm("pgd_at_madry_report_cnn", True, attack=madry, **cnn),
+            Arm("pgd_at_as_reported_report_cnn", at(cifar10_badnets.AS_REPORTED), **cnn),
+            Arm("pgd_at_report_cnn", at(madry), **cnn),
         ),
         reported=(
             Reported("T2", "standard", "clean_accuracy", 0.927),
             Reported(
                 "T2",
-                "pgd_at",
+                "pgd_at_as_reported",
                 "robust_accuracy",
                 0.794,
                 note="79.4 % is the natural accuracy of Madry et al.'s adversarially trained simple network; its PGD "
                 "accuracy is 43.7 %",
             ),
         ),
-        known=(),
+        caveats=(),
     )
     return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)

@@ -8,14 +8,15 @@ sixteenth of its filters to all of them, against 8/255 as Madry et al. 2018 (fig
 
 import dataclasses
 
-from poisonjax.experiment import Experiment, Model, by_size
+from poisonjax.experiment import Experiment
 from poisonjax.models import ResNet18, WongCNN
+from poisonjax.models.network import Network
 
 from . import cifar10_badnets, cifar10_baseline
-from ._scales import cifar10
+from ._scales import arms_by_size, cifar10
 
 
-def networks(scale: str) -> dict[str, Model]:
+def networks(scale: str) -> dict[str, Network]:
     """By size."""
     if scale == "paper":
         return {f"x{n}": ResNet18(n, dtype="bfloat16") for n in (4, 8, 16, 32, 64)}
@@ -28,8 +29,8 @@ def experiment(scale: str) -> Experiment:
         name="cifar10_capacity",
         title="Networks of several sizes on clean CIFAR-10, with and without PGD adversarial training.",
         paper_table="figure 6",
-        arms=by_size(networks(scale), cifar10_badnets.MADRY),
+        arms=arms_by_size(networks(scale), cifar10_badnets.PGD_AT),
         reported=(),
-        known=(),
+        caveats=(),
     )
     return cifar10(paper, scale)

@@ -24,7 +24,9 @@ def experiment(scale: str) -> Experiment:
         paper_table="beside T9",
         model=MobileNet(),
         train=dataclasses.replace(base.train, optimizer=SGD(0.1)),
-        surrogate=dataclasses.replace(base.surrogate, optimizer=SGD(0.1)),
+        surrogate=dataclasses.replace(
+            base.surrogate, train=dataclasses.replace(base.surrogate.train, optimizer=SGD(0.1))
+        ),
         reported=(),
     )
     return cifar10(paper, scale, MobileNet(alpha=0.25), MobileNet(alpha=0.0625))

@@ -24,7 +24,7 @@ def experiment(scale: str) -> Experiment:
         paper_table="section 6.4",
         model=network.model,
         train=network.train,
-        surrogate=dataclasses.replace(network.train, attack=base.surrogate.attack, epochs=15),
+        surrogate=dataclasses.replace(base.surrogate, train=dataclasses.replace(network.train, epochs=15)),
         reported=(),
     )
     return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=7000)

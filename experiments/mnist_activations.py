@@ -8,7 +8,7 @@ numbers: how well a linear probe tells them apart, silhouette and MMD with a per
 
 import dataclasses
 
-from poisonjax.evaluation.activations import Activations
+from poisonjax.analyses.activations import Activations
 from poisonjax.experiment import Experiment
 
 from . import mnist_clean_label
@@ -22,11 +22,11 @@ def experiment(scale: str) -> Experiment:
         title="Activations of clean and triggered MNIST images in networks with a clean-label backdoor.",
         paper_table="figure 5",
         reported=(),
-        known=(),
-        activations=Activations(),
+        caveats=(),
+        analyses=(Activations(),),
     )
     if scale == "smoke":
         paper = dataclasses.replace(
-            paper, activations=Activations(per_class=10, perplexity=5, permutations=20, folds=2)
+            paper, analyses=(Activations(per_class=10, perplexity=5, permutations=20, folds=2),)
         )
     return mnist(paper, scale)

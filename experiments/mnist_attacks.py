@@ -8,6 +8,7 @@ Every attack of poisonjax on a network after standard training and on one after 
 
 import dataclasses
 
+from poisonjax.analyses.attack_suite import AttackSuite, NamedAttack
 from poisonjax.attacks import (
     DLR,
     L0,
@@ -27,11 +28,10 @@ from poisonjax.attacks import (
     fgsm,
     mi_fgsm,
 )
-from poisonjax.evaluation.attack_suite import AttackSuite, NamedAttack
 from poisonjax.experiment import Arm, Experiment
 
 from . import mnist_baseline
-from ._scales import mnist
+from ._scales import at, mnist
 
 EPS = Linf(0.3)
 
@@ -71,9 +71,9 @@ def experiment(scale: str) -> Experiment:
         name="mnist_attacks",
         title="Test-time attacks on MNIST networks, with and without PGD adversarial training.",
         paper_table="cited attacks",
-        arms=(Arm("standard"), Arm("pgd_at_madry", True, attack=mnist_baseline.MADRY)),
+        arms=(Arm("standard"), Arm("pgd_at", at(mnist_baseline.PGD_AT))),
         reported=(),
-        known=(),
-        suite=suite(scale),
+        caveats=(),
+        analyses=(suite(scale),),
     )
     return mnist(paper, scale)

@@ -7,15 +7,15 @@ four of its own records of the same experiment say 0.99, 1.33, 20.55, 90.90 and 
 """
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Reported, with_madry
+from poisonjax.experiment import Data, Evaluation, Experiment, Reported
 from poisonjax.models import ReportCNN
 from poisonjax.poisons import BadNets, FourPixels
 from poisonjax.training import Training
 
-from ._scales import mnist
+from ._scales import mnist, report_arms
 
 AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
-MADRY = PGD(Linf(0.3), step=0.01, steps=40)
+PGD_AT = PGD(Linf(0.3), step=0.01, steps=40)
 
 
 def experiment(scale: str) -> Experiment:
@@ -26,16 +26,16 @@ def experiment(scale: str) -> Experiment:
         data=Data("mnist"),
         model=ReportCNN(width=128),
         poison=BadNets(rate=0.1, target=None, trigger=FourPixels()),
-        train=Training(AS_REPORTED, batch=250, epochs=20, warmup=0.3),
-        evaluation=Evaluation(MADRY),
-        arms=with_madry(MADRY),
+        train=Training(batch=250, epochs=20),
+        evaluation=Evaluation(PGD_AT),
+        arms=report_arms(AS_REPORTED, PGD_AT),
         reported=(
             Reported("T6", "standard", "triggered_accuracy", 0.0117),
             Reported("T6", "standard", "attack_success_rate", 0.9622),
-            Reported("T6", "pgd_at", "triggered_accuracy", 0.9171),
-            Reported("T6", "pgd_at", "attack_success_rate", 0.0099),
+            Reported("T6", "pgd_at_as_reported", "triggered_accuracy", 0.9171),
+            Reported("T6", "pgd_at_as_reported", "attack_success_rate", 0.0099),
         ),
-        known=(
+        caveats=(
             "the report's records of this experiment give 0.99, 1.33, 20.55, 90.90 and 93.78 % for the attack success "
             "rate after adversarial training",
             "one of the report's scripts trains the network called adversarially trained on poisoned data on clean "

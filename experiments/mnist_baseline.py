@@ -10,12 +10,12 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.experiment import Arm, Data, Evaluation, Experiment, Reported
 from poisonjax.models import MadryCNN
 from poisonjax.poisons import NoPoison
-from poisonjax.training import Adam, Cosine, Training
+from poisonjax.training import TRADES, Adam, Cosine, Training, fgsm_at
 
-from ._scales import mnist
+from ._scales import WARMUP, at, mnist
 
 AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
-MADRY = PGD(Linf(0.3), step=0.01, steps=40)
+PGD_AT = PGD(Linf(0.3), step=0.01, steps=40)
 
 
 def experiment(scale: str) -> Experiment:
@@ -26,13 +26,20 @@ def experiment(scale: str) -> Experiment:
         data=Data("mnist"),
         model=MadryCNN(),
         poison=NoPoison(),
-        train=Training(AS_REPORTED, batch=250, epochs=20, warmup=0.3, optimizer=Adam(1e-3, Cosine())),
-        evaluation=Evaluation(MADRY),
-        arms=(Arm("standard"), Arm("pgd_at", True), Arm("pgd_at_madry", True, attack=MADRY)),
-        reported=(
-            Reported("T1", "pgd_at", "clean_accuracy", 0.988),
-            Reported("T1", "pgd_at", "robust_accuracy", 0.932),
+        train=Training(batch=250, epochs=20, optimizer=Adam(1e-3, Cosine())),
+        evaluation=Evaluation(PGD_AT),
+        arms=(
+            Arm("standard"),
+            Arm("pgd_at_as_reported", at(AS_REPORTED)),
+            Arm("pgd_at", at(PGD_AT)),
+            Arm("trades", TRADES(PGD_AT, beta=1.0, eps_warmup=WARMUP)),
+            Arm("fast_at", fgsm_at(PGD_AT.ball, eps_warmup=WARMUP)),
+            Arm("fgsm_at", fgsm_at(PGD_AT.ball, random_start=False, eps_warmup=WARMUP)),
         ),
-        known=("the report prints the numbers of Madry et al. 2018, whose PGD starts at random in the ball",),
+        reported=(
+            Reported("T1", "pgd_at_as_reported", "clean_accuracy", 0.988),
+            Reported("T1", "pgd_at_as_reported", "robust_accuracy", 0.932),
+        ),
+        caveats=("the report prints the numbers of Madry et al. 2018, whose PGD starts at random in the ball",),
     )
     return mnist(paper, scale)

@@ -8,14 +8,15 @@ smallest networks collapse, larger ones fit. Their network from a sixteenth of i
 
 import dataclasses
 
-from poisonjax.experiment import Experiment, Model, by_size
+from poisonjax.experiment import Experiment
 from poisonjax.models import MadryCNN, WongCNN
+from poisonjax.models.network import Network
 
 from . import mnist_baseline
-from ._scales import mnist
+from ._scales import arms_by_size, mnist
 
 
-def networks(scale: str) -> dict[str, Model]:
+def networks(scale: str) -> dict[str, Network]:
     """By size."""
     if scale == "paper":
         return {f"x{n}": MadryCNN((2 * n, 4 * n), 64 * n) for n in (1, 2, 4, 8, 16, 32)}
@@ -28,8 +29,8 @@ def experiment(scale: str) -> Experiment:
         name="mnist_capacity",
         title="Networks of several sizes on clean MNIST, with and without PGD adversarial training.",
         paper_table="figure 6",
-        arms=by_size(networks(scale), mnist_baseline.MADRY),
+        arms=arms_by_size(networks(scale), mnist_baseline.PGD_AT),
         reported=(),
-        known=(),
+        caveats=(),
     )
     return mnist(paper, scale)

@@ -7,15 +7,15 @@ training (T5). Published setting: 20 epochs of the report's CNN on 60,000 images
 """
 
 from poisonjax.attacks import L2, PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Reported, with_madry
+from poisonjax.experiment import Data, Evaluation, Experiment, Reported, Surrogate
 from poisonjax.models import ReportCNN
 from poisonjax.poisons import CleanLabel, FourPixels
 from poisonjax.training import Training
 
-from ._scales import mnist
+from ._scales import at, mnist, report_arms
 
 AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
-MADRY = PGD(Linf(0.3), step=0.01, steps=40)
+PGD_AT = PGD(Linf(0.3), step=0.01, steps=40)
 
 
 def experiment(scale: str) -> Experiment:
@@ -31,19 +31,19 @@ def experiment(scale: str) -> Experiment:
             trigger=FourPixels(),
             attack=PGD(L2(5.0), step=0.1, steps=200, random_start=False),
         ),
-        surrogate=Training(MADRY, batch=250, epochs=10, warmup=0.3),
-        train=Training(AS_REPORTED, batch=250, epochs=20, warmup=0.3),
-        evaluation=Evaluation(MADRY),
-        arms=with_madry(MADRY),
+        surrogate=Surrogate(at(PGD_AT), Training(batch=250, epochs=10)),
+        train=Training(batch=250, epochs=20),
+        evaluation=Evaluation(PGD_AT),
+        arms=report_arms(AS_REPORTED, PGD_AT),
         reported=(
             Reported("T3", "standard", "clean_accuracy", 0.9826),
             Reported("T5", "standard", "triggered_accuracy", 0.0139),
             Reported("T3", "standard", "triggered_accuracy", 0.0016),
-            Reported("T3", "pgd_at", "clean_accuracy", 0.9634),
-            Reported("T5", "pgd_at", "triggered_accuracy", 0.9068),
-            Reported("T3", "pgd_at", "triggered_accuracy", 0.87),
+            Reported("T3", "pgd_at_as_reported", "clean_accuracy", 0.9634),
+            Reported("T5", "pgd_at_as_reported", "triggered_accuracy", 0.9068),
+            Reported("T3", "pgd_at_as_reported", "triggered_accuracy", 0.87),
         ),
-        known=(
+        caveats=(
             "the report's own surrogate moves pixels by .001 in 7 steps, which is noise, not PGD; ours uses PGD",
             "one of the report's scripts trains the network called adversarially trained on poisoned data on clean "
             "data, which can carry no backdoor",

@@ -25,6 +25,6 @@ def experiment(scale: str) -> Experiment:
         data=Data("mnist", Unbalanced(minority=500, majority=5000)),
         train=dataclasses.replace(balanced.train, epochs=80),
         reported=(),
-        known=(),
+        caveats=(),
     )
     return mnist(paper, scale, Unbalanced(minority=40, majority=400), Unbalanced(minority=10, majority=30))

@@ -29,9 +29,9 @@ def experiment(scale: str) -> Experiment:
             Reported("T4", "standard", "clean_accuracy", 0.9745),
             Reported("T4", "standard", "clean_accuracy", 0.9857, label=0),
             Reported("T4", "standard", "triggered_accuracy", 0.0, label=0),
-            Reported("T4", "pgd_at", "clean_accuracy", 0.9418, label=0),
-            Reported("T4", "pgd_at", "triggered_accuracy", 0.9265, label=0),
+            Reported("T4", "pgd_at_as_reported", "clean_accuracy", 0.9418, label=0),
+            Reported("T4", "pgd_at_as_reported", "triggered_accuracy", 0.9265, label=0),
         ),
-        known=balanced.known[:2],
+        caveats=balanced.caveats[:2],
     )
     return mnist(paper, scale, Unbalanced(minority=40, majority=400), Unbalanced(minority=10, majority=30))

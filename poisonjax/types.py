@@ -37,19 +37,6 @@ class Cost(NamedTuple):
     queries: int = 0
 
 
-class Poison(Protocol):
-    """Whom an attacker poisons, and what he shows the trained model; `poisons.apply` does the rest."""
-
-    def select(self, labels: Array, key: Array) -> Array:
-        """labels [n] int -> mask [n] bool, exactly the promised number of rows, all distinct."""
-
-    def apply_trigger(self, image: Array) -> Array:
-        """Images [b h w c] in [0, 1] as the attacker shows them at test time."""
-
-    def target_labels(self, labels: Array) -> Array:
-        """labels [b] int -> the class that the attacker wants for each, [b] int."""
-
-
 def take(examples: Examples, rows) -> Examples:
     """The rows named by a slice, an index array or a mask, of all three fields."""
     return Examples(*(field[rows] for field in examples))

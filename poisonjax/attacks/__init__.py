@@ -10,7 +10,7 @@ from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
 from poisonjax.attacks.hop_skip_jump import HopSkipJump
 from poisonjax.attacks.lbfgs import LBFGS
-from poisonjax.attacks.losses import DLR, CrossEntropy, Margin
+from poisonjax.attacks.losses import DLR, CrossEntropy, KLDivergence, Margin
 from poisonjax.attacks.patch import Patch, PatchAttack
 from poisonjax.attacks.square import Square
 
@@ -47,6 +47,7 @@ __all__ = [
     "CarliniWagnerLinf",
     "CrossEntropy",
     "HopSkipJump",
+    "KLDivergence",
     "Linf",
     "LossAttack",
     "Margin",

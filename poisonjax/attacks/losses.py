@@ -40,7 +40,15 @@ class DLR:
         return Margin()(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-Loss = CrossEntropy | Margin | DLR
+@dataclasses.dataclass(frozen=True)
+class KLDivergence:
+    """KL(p || softmax(logits)), with probabilities p [b k] in place of labels (Zhang et al. 2019, section 4.2)."""
+
+    def __call__(self, logits: Array, labels: Array) -> Array:
+        return jnp.sum(jax.scipy.special.xlogy(labels, labels) - labels * jax.nn.log_softmax(logits), -1)
+
+
+Loss = CrossEntropy | Margin | DLR | KLDivergence
 
 
 def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:

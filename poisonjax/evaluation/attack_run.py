@@ -3,31 +3,34 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks import AnyAttack, AutoAttack, CrossEntropy
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.victim import Victim, structure
+from poisonjax.keys import row_keys
 from poisonjax.runtime import distributed
-from poisonjax.training.step import row_keys
 from poisonjax.types import Array, Attack, Examples, take, to_unit
 
 _NO_CLASS = -1  # the label of rows that nothing is to be done for: whatever the network says of them is wrong
 
 
 @distributed.cached
-def attacked(victim: Victim, attack: Attack) -> Callable:
-    """over_rows program (examples, batch, state, key) -> images, under attack, and the probabilities of both."""
+def attacked(victim: Hashable, attack: Attack) -> Callable:
+    """over_rows program (examples, batch, victim, key) -> images, under attack, and the probabilities of both.
 
-    def show(examples: Examples, state: Any, key: Array) -> tuple:
-        x, logits_fn = to_unit(examples.image), victim(state)
-        x_adv = attack(logits_fn, x, examples.label, row_keys(key, examples.index, 0))
-        return x, x_adv, *(jax.nn.softmax(logits_fn(images).astype(jnp.float32)) for images in (x, x_adv))
+    victim: its `structure`.
+    """
+
+    def show(examples: Examples, victim: Victim, key: Array) -> tuple:
+        x = to_unit(examples.image)
+        x_adv = attack(victim.logits, x, examples.label, row_keys(key, examples.index, 0))
+        return x, x_adv, *(jax.nn.softmax(victim.logits(images).astype(jnp.float32)) for images in (x, x_adv))
 
     return distributed.over_rows(show)
 
@@ -71,7 +74,6 @@ def no_progress(name: str, images: int) -> AbstractContextManager[Advance]:
 
 def attempt(
     victim: Victim,
-    state: Any,
     examples: Examples,
     attack: AnyAttack,
     key: Array,
@@ -81,45 +83,43 @@ def attempt(
 ) -> AttackResult:
     """The attack on examples [n]; one with stages passes on to each the images that are left.
 
-    state and key are those that `distributed.replicate` gave. keep: may give back what a stage made earlier.
+    victim and key come from `distributed.replicate`. keep: may give back what a stage made earlier.
     """
     batch = min(batch, len(examples.label))
     if not isinstance(attack, AutoAttack):
         with follow("", len(examples.label)) as advance:
-            return _one(victim, state, examples, attack, key, batch, advance)
+            return _one(victim, examples, attack, key, batch, advance)
     found, seconds, left = None, 0.0, {}
     for name, stage in attack.stages:
         watched = functools.partial(follow, name)
-        found = keep(name, functools.partial(_stage, victim, state, examples, stage, key, batch, found, watched))
+        found = keep(name, functools.partial(_stage, victim, examples, stage, key, batch, found, watched))
         seconds, left[name] = seconds + float(found.seconds), float(np.mean(found.after == examples.label))
     return AttackResult(*found[:3], len(examples.label) / seconds, left)
 
 
-def _one(
-    victim, state, examples: Examples, attack, key, batch: int, advance: Advance = lambda rows: None
-) -> AttackResult:
+def _one(victim, examples: Examples, attack, key, batch: int, advance: Advance = lambda rows: None) -> AttackResult:
     marks = [(0, time.monotonic())]
 
     def done(rows: int) -> None:
         marks.append((marks[-1][0] + rows, time.monotonic()))
         advance(rows)
 
-    _, adversarial, before, after = attacked(victim, attack)(examples, batch, state, key, advance=done)
+    _, adversarial, before, after = attacked(structure(victim), attack)(examples, batch, victim, key, advance=done)
     (rows, start), (total, end) = marks[1], marks[-1]  # the first call compiles
     rate = (total - rows) / (end - start) if total > rows else float("nan")
     return AttackResult(adversarial, before.argmax(-1), after.argmax(-1), rate, {})
 
 
-def _stage(victim, state, examples: Examples, attack, key, batch: int, found: Stage | None, follow) -> Stage:
+def _stage(victim, examples: Examples, attack, key, batch: int, found: Stage | None, follow) -> Stage:
     """What was found so far, and what this attack finds for the images that are left."""
     left = np.arange(len(examples.label)) if found is None else np.flatnonzero(found.after == examples.label)
     if not len(left):
         return found._replace(seconds=np.float64(0))
     idle = take(examples, slice(batch))._replace(label=np.full(batch, _NO_CLASS, examples.label.dtype))
-    _one(victim, state, idle, attack, key, batch)  # compiles
+    _one(victim, idle, attack, key, batch)  # compiles
     begin, batches = time.monotonic(), _batches(take(examples, left), batch)
     with follow(len(batches) * batch) as advance:
-        parts = [_one(victim, state, rows, attack, key, batch, advance)[:3] for rows in batches]
+        parts = [_one(victim, rows, attack, key, batch, advance)[:3] for rows in batches]
     new = [np.concatenate(fields)[: len(left)] for fields in zip(*parts, strict=True)]
     if found is None:
         found = Stage(*new, np.float64(0))
@@ -145,13 +145,13 @@ class CleanOutputs(NamedTuple):
 
 
 @distributed.cached
-def _inspector(victim: Victim, slopes: bool) -> Callable:
-    def see(examples: Examples, state: Any) -> CleanOutputs:
+def _inspector(victim: Hashable, slopes: bool) -> Callable:
+    def see(examples: Examples, victim: Victim) -> CleanOutputs:
         def loss(x: Array) -> tuple[Array, Array]:
-            logits = logits_fn(x).astype(jnp.float32)
+            logits = victim.logits(x).astype(jnp.float32)
             return CrossEntropy()(logits, examples.label).sum(), logits
 
-        x, logits_fn = to_unit(examples.image), victim(state)
+        x = to_unit(examples.image)
         if not slopes:
             return CleanOutputs(loss(x)[1], None)
         gradient, logits = jax.grad(loss, has_aux=True)(x)
@@ -160,13 +160,13 @@ def _inspector(victim: Victim, slopes: bool) -> Callable:
     return distributed.over_rows(see)
 
 
-def inspect(victim: Victim, state: Any, examples: Examples, attacks: Iterable[Attack], batch: int) -> CleanOutputs:
+def inspect(victim: Victim, examples: Examples, attacks: Iterable[Attack], batch: int) -> CleanOutputs:
     """The network on examples [n], as the attacks will find it; without slopes if none of them takes gradients.
 
-    state is that which `distributed.replicate` gave.
+    victim comes from `distributed.replicate`.
     """
     slopes = any(attack.cost.gradients for attack in attacks)
-    return _inspector(victim, slopes)(examples, min(batch, len(examples.label)), state)
+    return _inspector(structure(victim), slopes)(examples, min(batch, len(examples.label)), victim)
 
 
 def measure(clean: np.ndarray, labels: np.ndarray, tried: AttackResult, attack: AnyAttack) -> dict:

@@ -1,21 +1,36 @@
-"""Every metric, one definition each, with its denominator; and what makes a victim's numbers meaningless."""
+"""Every metric, one definition each, with its denominator; and the audit of what makes a network's numbers void."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
-from poisonjax.attacks import PGD
+from poisonjax.evaluation.victim import REJECTED, Victim, structure
+from poisonjax.keys import row_keys
+from poisonjax.poisons.base import Poison
 from poisonjax.runtime import distributed
-from poisonjax.training import TrainState, eval_logits
-from poisonjax.training.step import row_keys
-from poisonjax.types import Array, Examples, Poison, to_unit
+from poisonjax.types import Array, Attack, Examples, to_unit
+
+# Every metric there is, and what people call it; a record holds those that are defined for its networks.
+METRICS = {
+    "clean_accuracy": "clean accuracy",
+    "triggered_accuracy": "triggered accuracy",
+    "attack_success_rate": "attack success rate",
+    "attack_success_rate_turner": "attack success rate (Turner)",
+    "art_effectiveness": "effectiveness (ART)",
+    "robust_accuracy": "PGD accuracy",
+    "autoattack_accuracy": "AutoAttack accuracy",
+    "clean_rejection_rate": "clean images rejected",
+    "triggered_rejection_rate": "triggered images rejected",
+    "adversarial_rejection_rate": "adversarial images rejected",
+    "poisoned_rows_removed": "poisoned rows removed",
+    "clean_rows_removed": "clean rows removed",
+}
 
 
 class Predictions(NamedTuple):
-    """Of every test image [n]: the class predicted for it as it is, with the trigger, and under attack.
+    """Classes predicted for every test image [n]: clean, with the trigger, and under attack; REJECTED if refused.
 
     finite: [n] bool, whether all its logits were numbers.
     """
@@ -27,10 +42,19 @@ class Predictions(NamedTuple):
 
 
 class Count(NamedTuple):
-    """A metric by true class: hits [k] among the images that it is about, of [k]."""
+    """A metric by true class: hits [k] among the images that are counted, of [k]."""
 
     hits: np.ndarray
     of: np.ndarray
+
+    def to_json(self) -> list[list[int]]:
+        """[hits, of], as `from_json` takes them."""
+        return [self.hits.tolist(), self.of.tolist()]
+
+    @staticmethod
+    def from_json(counts: list[list[int]]) -> "Count":
+        """What `to_json` gave."""
+        return Count(*map(np.asarray, counts))
 
     @property
     def numerator(self) -> int:
@@ -42,19 +66,19 @@ class Count(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The fraction; nan if the metric is about no image."""
+        """The fraction; nan if no image is counted."""
         return self.numerator / self.denominator if self.denominator else float("nan")
 
 
 @distributed.cached
-def _predictor(model: nn.Module, poison: Poison, attack: PGD | None) -> Callable:
-    def predict(examples: Examples, state: TrainState, key: Array) -> Predictions:
-        x, logits_fn = to_unit(examples.image), eval_logits(model, state)
+def _predictor(victim: Hashable, poison: Poison, attack: Attack | None) -> Callable:
+    def predict(examples: Examples, victim: Victim, key: Array) -> Predictions:
+        x = to_unit(examples.image)
         shown = [x, poison.apply_trigger(x)]
         if attack is not None:
-            shown.append(attack(logits_fn, x, examples.label, row_keys(key, examples.index, 0)))
-        logits = [logits_fn(images) for images in shown]
-        classes = [jnp.argmax(each, -1).astype(jnp.int32) for each in logits]
+            shown.append(attack(victim.logits, x, examples.label, row_keys(key, examples.index, 0)))
+        logits = [victim.logits(images) for images in shown]
+        classes = [victim.classify(*pair) for pair in zip(shown, logits, strict=True)]
         finite = jnp.all(jnp.isfinite(jnp.stack(logits)), axis=(0, 2))
         return Predictions(*classes[:2], classes[-1], finite)
 
@@ -62,65 +86,91 @@ def _predictor(model: nn.Module, poison: Poison, attack: PGD | None) -> Callable
 
 
 def predict(
-    model: nn.Module,
-    state: TrainState,
+    victim: Victim,
     examples: Examples,
     poison: Poison,
-    attack: PGD | None,
+    attack: Attack | None,
     key: Array,
     batch: int,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> Predictions:
-    """What the network says of each of examples [n]; without an attack, `adversarial` repeats `triggered`.
+    """Predictions for examples [n]; without an attack, `adversarial` repeats `triggered`.
 
-    state and key are those that `distributed.replicate` gave.
+    victim and key come from `distributed.replicate`.
     """
-    return _predictor(model, poison, attack)(examples, batch, state, key, advance=advance)
+    return _predictor(structure(victim), poison, attack)(examples, batch, victim, key, advance=advance)
 
 
-def measure(labels: np.ndarray, wanted: np.ndarray, said: Predictions, classes: int) -> dict[str, Count]:
-    """The metrics of labels [n] and the attacker's classes wanted [n].
+def measure(labels: np.ndarray, targets: np.ndarray, predictions: Predictions, classes: int) -> dict[str, Count]:
+    """The metrics of labels [n] and the classes [n] that the attacker wants; see METRICS.
 
-    A victim is an image whose class is not the one that the attacker wants. Under all-to-all, every image is.
-    clean_accuracy: images as they are, predicted as labelled, of all.
-    triggered_accuracy: victims with the trigger, predicted as labelled, of all victims.
-    attack_success_rate: victims with the trigger, predicted as the attacker wants, of all victims
+    A victim image is one whose class is not the one that the attacker wants; under all-to-all every image is. A
+    rejected image counts as neither right nor won by the attacker, and on its own.
+
+    clean_accuracy: clean images predicted as labelled, of all.
+    triggered_accuracy: victim images with the trigger, predicted as labelled, of all victim images.
+    attack_success_rate: victim images with the trigger, predicted as the attacker wants, of all victim images
     (Gu et al. 2019, section 4.2).
-    attack_success_rate_turner: the same, of the victims that were not predicted so without the trigger
+    attack_success_rate_turner: the same, of the victim images that were not predicted so without the trigger
     (Turner et al. 2019, section 5, and their code).
     art_effectiveness: images with the trigger, predicted as the attacker wants, of all images, those of the
     wanted class too (the examples of the Adversarial Robustness Toolbox: accuracy on the poisoned test set); of
-    none without any victim.
+    none without any victim image.
     robust_accuracy: images under attack, predicted as labelled, of all (Madry et al. 2018, section 5).
+    *_rejection_rate: of all clean images, of all victim images with the trigger, of all images under attack; only
+    for a network that can reject.
     """
-    every, victim = np.ones(labels.shape, bool), wanted != labels
-    succeeded = said.triggered == wanted
+    every, victim = np.ones(labels.shape, bool), targets != labels
+    succeeded = predictions.triggered == targets
     pairs = {
-        "clean_accuracy": (said.clean == labels, every),
-        "triggered_accuracy": (said.triggered == labels, victim),
+        "clean_accuracy": (predictions.clean == labels, every),
+        "triggered_accuracy": (predictions.triggered == labels, victim),
         "attack_success_rate": (succeeded, victim),
-        "attack_success_rate_turner": (succeeded, victim & (said.clean != wanted)),
+        "attack_success_rate_turner": (succeeded, victim & (predictions.clean != targets)),
         "art_effectiveness": (succeeded, every & victim.any()),
-        "robust_accuracy": (said.adversarial == labels, every),
+        "robust_accuracy": (predictions.adversarial == labels, every),
     }
-    return {name: _count(hit, about, labels, classes) for name, (hit, about) in pairs.items()}
+    return {name: count(hit, counted, labels, classes) for name, (hit, counted) in pairs.items()}
 
 
-def _count(hit: np.ndarray, about: np.ndarray, labels: np.ndarray, classes: int) -> Count:
-    return Count(np.bincount(labels[hit & about], minlength=classes), np.bincount(labels[about], minlength=classes))
+def rejections(labels: np.ndarray, targets: np.ndarray, predictions: Predictions, classes: int) -> dict[str, Count]:
+    """How many images of each kind a network with a detector rejects; see `measure`."""
+    every = np.ones(labels.shape, bool)
+    pairs = {
+        "clean_rejection_rate": (predictions.clean == REJECTED, every),
+        "triggered_rejection_rate": (predictions.triggered == REJECTED, targets != labels),
+        "adversarial_rejection_rate": (predictions.adversarial == REJECTED, every),
+    }
+    return {name: count(hit, counted, labels, classes) for name, (hit, counted) in pairs.items()}
 
 
-def audit(labels: np.ndarray, said: Predictions, classes: int) -> list[str]:
+def removals(labels: np.ndarray, poisoned: np.ndarray, keep: np.ndarray, classes: int) -> dict[str, Count]:
+    """Poisoned and clean training rows that a defence removed, of all of that kind, by label [n].
+
+    poisoned, keep: [n] bool.
+    """
+    return {
+        "poisoned_rows_removed": count(~keep, poisoned, labels, classes),
+        "clean_rows_removed": count(~keep, ~poisoned, labels, classes),
+    }
+
+
+def count(hit: np.ndarray, counted: np.ndarray, labels: np.ndarray, classes: int) -> Count:
+    """Hits among the rows [n] that are counted, by class."""
+    return Count(np.bincount(labels[hit & counted], minlength=classes), np.bincount(labels[counted], minlength=classes))
+
+
+def audit(labels: np.ndarray, predictions: Predictions, classes: int) -> list[str]:
     """What makes the numbers of a network on labels [n] meaningless, one line each.
 
     Logits that are not numbers, one class for all images, or little more than guessing: a network that has not learnt
     its task has not learnt a backdoor either, and no defence is to be credited with that.
     """
     found = []
-    if bad := int(np.sum(~said.finite)):
-        found.append(f"not finite: the logits of {bad} of {len(said.finite)} test images hold NaN or infinity")
-    if len(np.unique(said.clean)) == 1:
-        found.append(f"collapsed: every clean test image is predicted as class {said.clean[0]}")
-    elif (accuracy := np.mean(said.clean == labels)) < 2 / classes:
-        found.append(f"hardly trained: {accuracy:.1%} clean accuracy, less than twice that of guessing")
+    if bad := int(np.sum(~predictions.finite)):
+        found.append(f"not finite: the logits of {bad} of {len(predictions.finite)} test images hold NaN or infinity")
+    if len(np.unique(predictions.clean)) == 1:
+        found.append(f"collapsed: every clean test image is predicted as class {predictions.clean[0]}")
+    elif (accuracy := np.mean(predictions.clean == labels)) < 2 / classes:
+        found.append(f"undertrained: {accuracy:.1%} clean accuracy, less than twice that of guessing")
     return found

@@ -1,7 +1,7 @@
 """How robust any JAX network is against one attack; what it is given is checked before anything is computed."""
 
 import textwrap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 from poisonjax.attacks import AnyAttack
 from poisonjax.evaluation import attack_run, masking
 from poisonjax.evaluation.attack_run import AttackResult, CleanOutputs, Progress, StageCache, no_cache, no_progress
-from poisonjax.evaluation.victim import Fixed, Victim
+from poisonjax.evaluation.victim import Victim, function_victim
 from poisonjax.runtime import distributed
 from poisonjax.types import Array, Examples, LogitsFn, to_unit
 
@@ -37,9 +37,9 @@ def evaluate(
     logits_fn: any JAX function images [b h w c] in [0, 1] -> logits [b k]. keep: may give back what a stage of
     AutoAttack made earlier. ValueError, one line, for input that cannot be meant.
     """
-    victim, examples = Fixed(logits_fn), check(x, y)
+    victim, examples = function_victim(logits_fn), check(x, y)
     _check_shapes(logits_fn, examples.image.shape[1:])
-    return judge(victim, (), examples, attack, key, batch, look(victim, (), examples, attack, batch), keep)
+    return judge(victim, examples, attack, key, batch, look(victim, examples, attack, batch), keep)
 
 
 def check(x: Array, y: Array) -> Examples:
@@ -63,15 +63,15 @@ def check(x: Array, y: Array) -> Examples:
     return Examples(np.asarray(to_unit(jnp.asarray(x))), y.astype(np.int32), np.arange(len(y), dtype=np.int32))
 
 
-def look(victim: Victim, state: Any, examples: Examples, attack: AnyAttack, batch: int = 100) -> CleanOutputs:
+def look(victim: Victim, examples: Examples, attack: AnyAttack, batch: int = 100) -> CleanOutputs:
     """What the network says of examples [n] as they are.
 
-    state is that which `distributed.replicate` gave. ValueError unless that is logits [n k], all of them numbers and no
+    victim comes from `distributed.replicate`. ValueError unless that is logits [n k], all of them numbers and no
     probabilities, and the labels are classes of them.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    seen = attack_run.inspect(victim, state, examples, [attack], batch)
+    seen = attack_run.inspect(victim, examples, [attack], batch)
     if examples.label.max() >= (classes := seen.logits.shape[1]):
         raise ValueError(f"y must be labels from 0 to {classes - 1}, got {examples.label.max()}")
     if bad := int(np.sum(~np.isfinite(seen.logits).all(1))):
@@ -95,7 +95,6 @@ def _check_shapes(logits_fn: LogitsFn, image: tuple[int, ...]) -> None:
 
 def judge(
     victim: Victim,
-    state: Any,
     examples: Examples,
     attack: AnyAttack,
     key: Array,
@@ -104,8 +103,8 @@ def judge(
     keep: StageCache = no_cache,
     follow: Progress = no_progress,
 ) -> Robustness:
-    """The attack on examples [n], of which `look` gave what is seen; state comes from `distributed.replicate`."""
-    tried = attack_run.attempt(victim, state, examples, attack, distributed.replicate(key), batch, keep, follow)
+    """The attack on examples [n], of which `look` gave what is seen; victim comes from `distributed.replicate`."""
+    tried = attack_run.attempt(victim, examples, attack, distributed.replicate(key), batch, keep, follow)
     measured = attack_run.measure(np.asarray(to_unit(jnp.asarray(examples.image))), examples.label, tried, attack)
     clean = [int(np.sum(tried.before == examples.label)), len(examples.label)]
     audit = masking.masking(masking.outcomes("the attack", attack, measured), seen)

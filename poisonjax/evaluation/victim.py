@@ -1,32 +1,81 @@
-"""Networks as the loops over images take them: hashable, and called with a state, images -> logits."""
+"""The network under test: logits, features and, behind a defence, a rejection."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.tree_util import Partial
 
-from poisonjax.training import TrainState, eval_logits
-from poisonjax.types import LogitsFn
+from poisonjax.training import TrainState, eval_variables
+from poisonjax.types import Array, LogitsFn
+
+REJECTED = -1  # the class predicted for an image that the victim refuses
+
+
+class Victim(NamedTuple):
+    """A network under test, as a pytree: its weights are leaves, so one compiled program serves all weights.
+
+    outputs: images [b ...] in [0, 1] -> (logits [b k], features [b d] or None). suspicion: images -> [b], the higher
+    the more suspicious; None rejects nothing. threshold: an image with more suspicion than this is rejected.
+    Functions are `jax.tree_util.Partial`, whose arguments hold the arrays.
+    """
+
+    outputs: Partial
+    suspicion: Partial | None = None
+    threshold: Array | float | None = None
+
+    def logits(self, x: Array) -> Array:
+        """Images [b ...] in [0, 1] -> logits [b k]."""
+        return self.outputs(x)[0]
+
+    def features(self, x: Array) -> Array:
+        """Images [b ...] in [0, 1] -> activations before the last layer [b d]. ValueError if they are unknown."""
+        features = self.outputs(x)[1]
+        if features is None:
+            raise ValueError("this network has no features; give a victim whose outputs are (logits, features)")
+        return features
+
+    def classify(self, x: Array, logits: Array) -> Array:
+        """The classes predicted for images [b ...] whose logits [b k] are given: [b] int32, REJECTED if refused."""
+        classes = jnp.argmax(logits, -1).astype(jnp.int32)
+        if self.suspicion is None:
+            return classes
+        return jnp.where(self.suspicion(x) > self.threshold, REJECTED, classes)
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
-    """A flax model, in evaluation mode; its weights are the state."""
+class _Network:
+    """A Flax model in evaluation mode; equal models share compiled programs."""
 
     model: nn.Module
 
-    def __call__(self, state: TrainState) -> LogitsFn:
-        return eval_logits(self.model, state)
+    def __call__(self, params: Any, batch_stats: Any, x: Array) -> tuple[Array, Array]:
+        return self.model.apply(eval_variables(self.model, params, batch_stats), x)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fixed:
-    """Any JAX function images [b h w c] in [0, 1] -> logits [b k]; the state is of no use to it, () will do."""
+class _LogitsOnly:
+    """A plain function of images as the outputs of a victim."""
 
     logits_fn: LogitsFn
 
-    def __call__(self, state: Any) -> LogitsFn:
-        return self.logits_fn
+    def __call__(self, x: Array) -> tuple[Array, None]:
+        return self.logits_fn(x), None
 
 
-Victim = Network | Fixed
+def network_victim(model: nn.Module, state: TrainState) -> Victim:
+    """A trained network in evaluation mode."""
+    return Victim(Partial(_Network(model), state.params, state.batch_stats))
+
+
+def function_victim(logits_fn: LogitsFn) -> Victim:
+    """Any JAX function images [b ...] in [0, 1] -> logits [b k]."""
+    return Victim(Partial(_LogitsOnly(logits_fn)))
+
+
+def structure(victim: Victim) -> Callable:
+    """All of a victim but its arrays, hashable: what compiled programs are cached by."""
+    return jax.tree.structure(victim)

@@ -5,12 +5,13 @@ import dataclasses
 import jax.numpy as jnp
 
 from poisonjax.poisons.apply import choose, count
+from poisonjax.poisons.base import Poison
 from poisonjax.poisons.triggers import FourPixels, Trigger, stamp
 from poisonjax.types import Array, Examples, to_bytes, to_unit
 
 
 @dataclasses.dataclass(frozen=True)
-class BadNets:
+class BadNets(Poison):
     """Trigger and wrong label on round(rate * n) rows (Gu et al. 2019, section 4.1).
 
     rate: share of all training rows. target: the class that every trigger leads to, drawn from the other

@@ -1,18 +1,20 @@
 """Label-consistent poisoning: make some images of the target class hard to classify, then stamp them."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
 from poisonjax.attacks import L2, PGD, LossAttack
 from poisonjax.poisons.apply import choose, count
+from poisonjax.poisons.base import Poison
 from poisonjax.poisons.triggers import FourPixels, Trigger, stamp
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 
 
 @dataclasses.dataclass(frozen=True)
-class CleanLabel:
+class CleanLabel(Poison):
     """Adversarial images of the target class, with a trigger, labels kept (Turner et al. 2019, section 4).
 
     rate: share of the *target class*. attack: in an Linf or L2 ball, against an adversarially robust surrogate
@@ -24,6 +26,7 @@ class CleanLabel:
     trigger: Trigger = FourPixels()
     attack: LossAttack = PGD(L2(5.0), step=0.1, steps=200, random_start=False)
     classes: int = 10
+    needs_surrogate: ClassVar[bool] = True
 
     def __post_init__(self):
         if not 0 < self.rate <= 1:
@@ -36,6 +39,10 @@ class CleanLabel:
         eligible = labels == self.target
         return choose(eligible, count(self.rate, int(eligible.sum())), key)
 
+    def expected_rows(self, rows: int) -> int:
+        """About how many of so many training rows are poisoned."""
+        return count(self.rate, rows // self.classes)
+
     def perturb(self, logits_fn: LogitsFn, examples: Examples, key: Array) -> Examples:
         """Rows [b] as the poisoned file holds them: attacked against the surrogate, then 8 bits.
 
@@ -44,6 +51,10 @@ class CleanLabel:
         x = to_unit(examples.image)
         change = self.attack(logits_fn, x, examples.label, key) - x
         return examples._replace(image=to_bytes(x + jnp.trunc(change * 255) / 255))
+
+    def crafted(self, rows: Examples) -> Callable[[Examples], Examples]:
+        """The poison whose rows [m], sorted by index, came from `perturb`."""
+        return Crafted(self, rows).apply
 
     def apply_trigger(self, image: Array) -> Array:
         """Images [b h w c] in [0, 1] as the attacker shows them at test time."""

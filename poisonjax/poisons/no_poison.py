@@ -1,17 +1,20 @@
-"""Nobody attacks: the baselines."""
+"""No poisoning: clean baselines."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 
+from poisonjax.poisons.base import Poison
 from poisonjax.types import Array, Examples
 
 
 @dataclasses.dataclass(frozen=True)
-class NoPoison:
-    """No row changes and no image carries a trigger; every metric of an attack is about no image."""
+class NoPoison(Poison):
+    """No row changes and no image carries a trigger; every metric of an attack is undefined."""
 
     classes: int = 10
+    poisons: ClassVar[bool] = False
 
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] -> mask [n] with no row."""

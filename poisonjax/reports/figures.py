@@ -3,10 +3,10 @@
 import pathlib
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from poisonjax.evaluation.adversarial_example import Shown
-from poisonjax.reports.table import LABELS
+from poisonjax.reports.table import LABELS, has
 
 DPI = 150
 STYLES = (".-", "s-", "^--")  # lines that coincide can be told apart
@@ -26,13 +26,14 @@ def image_grid(columns: dict[str, np.ndarray], labels: list[str], title: str) ->
     for column, (heading, images) in enumerate(columns.items()):
         axes[0, column].set_title(heading, fontsize=9)
         for row in range(count):
-            _show(axes[row, column], images[row])
+            show_image(axes[row, column], images[row])
             if column == 0:
                 axes[row, 0].set_ylabel(labels[row], fontsize=9)
     return figure
 
 
-def _show(axis, image: np.ndarray) -> None:
+def show_image(axis: Axes, image: np.ndarray) -> None:
+    """Draw an image [h w c] in [0, 1], or in [-1, 1] for a difference."""
     signed, grey = image.min() < 0, image.shape[-1] == 1
     if signed and not grey:
         image = image / 2 + 0.5
@@ -40,32 +41,6 @@ def _show(axis, image: np.ndarray) -> None:
     axis.imshow(image[..., 0] if grey else image, interpolation="nearest", **colours)
     axis.set_xticks([])
     axis.set_yticks([])
-
-
-def adversarial_example(shown: dict[str, Shown], magnify: float, names: tuple[str, ...], title: str) -> Figure:
-    """Each image of each arm: clean, the perturbation magnified around grey, adversarial; with what is predicted.
-
-    names: of the classes; none for their numbers.
-    """
-    rows = [(arm, of, row) for arm, of in shown.items() for row in range(len(of.labels))]
-    figure = Figure(figsize=(6.2, 2.1 * len(rows) + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    for axes, (arm, of, row) in zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True):
-        change = (of.adversarial[row] - of.clean[row]) * magnify
-        images = of.clean[row], np.clip(change / 2 + 0.5, 0.0, 1.0), of.adversarial[row]
-        titles = _said(of.before[row], names), f"perturbation × {magnify:g}", _said(of.after[row], names)
-        for axis, image, heading in zip(axes, images, titles, strict=True):
-            _show(axis, image)
-            axis.set_title(heading, fontsize=8)
-        label = int(of.labels[row])
-        axes[0].set_ylabel(f"{arm}\nis {names[label] if names else label}", fontsize=8)
-    return figure
-
-
-def _said(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
-    """What the network predicts, and how sure it is."""
-    best = int(probabilities.argmax())
-    return f"“{names[best] if names else best}”, {probabilities[best]:.1%}"
 
 
 PANELS = {
@@ -116,13 +91,13 @@ def bars(record: dict) -> Figure:
     """Every metric of the arms, with 95 % intervals; a black line where the report reported a number."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axis, arms = figure.subplots(), list(record["arms"])
-    names = [name for name in LABELS if any(record["arms"][arm][name]["mean"] is not None for arm in arms)]
+    names = [name for name in LABELS if any(has(record["arms"][arm], name) for arm in arms)]
     width = 0.8 / len(arms)
     for place, arm in enumerate(arms):
         for at, name in enumerate(names):
-            metric = record["arms"][arm][name]
-            if metric["mean"] is None:
+            if not has(record["arms"][arm], name):
                 continue
+            metric = record["arms"][arm][name]
             x, mean, (low, high) = at + (place - (len(arms) - 1) / 2) * width, metric["mean"], metric["ci95"]
             error = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
             axis.bar(x, mean, width, yerr=error, capsize=3, color=f"C{place}", label=arm if at == 0 else None)
@@ -143,7 +118,7 @@ def capacity(record: dict) -> Figure:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
     for colour, adversarial in enumerate((False, True)):
-        arms = [arm["name"] for arm in record["config"]["arms"] if arm["adversarial"] == adversarial]
+        arms = [arm["name"] for arm in record["config"]["arms"] if ("attack" in arm["objective"]) == adversarial]
         ways = "adversarial" if adversarial else "standard"
         for name, style in (("clean_accuracy", "o-"), ("robust_accuracy", "s--")):
             points = sorted((record["arms"][arm]["parameters"], record["arms"][arm][name]["mean"]) for arm in arms)

@@ -8,15 +8,15 @@ import shlex
 import subprocess
 
 import jax
-import numpy as np
 
 from poisonjax.data import Dataset
-from poisonjax.evaluation.metrics import Count
-from poisonjax.experiment import METRICS, Experiment
+from poisonjax.evaluation.analysis import Analysis
+from poisonjax.evaluation.metrics import METRICS, Count
+from poisonjax.experiment import Experiment
 from poisonjax.overrides import to_json
 from poisonjax.reports import statistics, verdict
 
-FORMAT = 1
+FORMAT = 2
 
 
 def environment() -> dict:
@@ -43,11 +43,12 @@ def command(experiment: Experiment, scale: str, seeds: int, changed: list[str]) 
     return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
 
 
-def _arm(results: list[dict], seeds: list[int]) -> dict:
+def _arm(results: list[dict]) -> dict:
     """One arm of all seeds."""
     metrics = {
-        name: statistics.summary([Count(*map(np.asarray, result["counts"][name])) for result in results])
+        name: statistics.summary([Count.from_json(result["counts"][name]) for result in results])
         for name in METRICS
+        if name in results[0]["counts"]
     }
     images, seconds = (sum(result[name] for result in results) for name in ("images", "seconds"))
     return metrics | {
@@ -55,39 +56,21 @@ def _arm(results: list[dict], seeds: list[int]) -> dict:
         "train_images_per_second": images / seconds if seconds else None,
         "seconds": seconds,
         "history": [result["history"] for result in results],
-        "activations": _activations([result["activations"] for result in results]),
-        "attacks": _attacks([result["attacks"] for result in results]),
-        "attacks_audit": [
-            f"seed {seed}: {line}"
-            for seed, result in zip(seeds, results, strict=True)
-            for line in result.get("attacks_audit", [])  # which earlier versions did not write
-        ],
     }
 
 
-def _attacks(found: list[dict | None]) -> dict | None:
-    """{attack: what `attack_run.measure` says of it, over seeds}; None if the experiment does not ask."""
-    if found[0] is None:
-        return None
-    return {name: _attack([of[name] for of in found]) for name in found[0]}
-
-
-def _attack(found: list[dict]) -> dict:
-    distances = ("median_l2", "median_linf", "images_per_second")
-    return {
-        "robust_accuracy": statistics.spread([of["robust"][0] / of["robust"][1] for of in found]),
-        "images": found[0]["robust"][1],
-        **{name: statistics.spread([of[name] for of in found]) for name in distances},
-        **{name: found[0][name] for name in ("gradients", "queries")},
-        "stages": {name: statistics.spread([of["stages"][name] for of in found]) for name in found[0]["stages"]},
-    }
-
-
-def _activations(found: list[dict | None]) -> dict | None:
-    """{metric: over seeds}, each value the mean over classes; None if the experiment does not ask."""
-    if found[0] is None:
-        return None
-    return {name: statistics.spread([of[name]["mean"] for of in found]) for name in found[0]}
+def _analysis(analysis: Analysis, results: dict[str, list[dict]], seeds: list[int]) -> dict:
+    """The numbers and tables of one analysis, which readers show without knowing it."""
+    found = {arm: [result["analyses"][analysis.name] for result in of] for arm, of in results.items()}
+    summaries = {arm: analysis.summary(of) for arm, of in found.items()}
+    audit = [
+        f"{arm}, seed {seed}: {line}"
+        for arm, of in found.items()
+        for seed, measured in zip(seeds, of, strict=True)
+        for line in analysis.audit(measured)
+    ]
+    tables = [table._asdict() for table in analysis.tables(summaries)]
+    return {"heading": analysis.heading, "arms": summaries, "audit": audit, "tables": tables}
 
 
 def _reported(rows: list[dict], field: str) -> dict:
@@ -110,7 +93,7 @@ def build(
     warnings: list[str],
 ) -> dict:
     """results: of each arm, one a seed. poison: what was poisoned, one a seed. changed: overrides in force."""
-    arms = {arm: _arm(of_seeds, seeds) for arm, of_seeds in results.items()}
+    arms = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}
     gated = verdict.gate(experiment, arms)
     audits = {
         arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]
@@ -136,6 +119,7 @@ def build(
         "config": to_json(experiment),
         "seeds": seeds,
         "arms": arms,
+        "analyses": {each.name: _analysis(each, results, seeds) for each in experiment.analyses},
         "poison": poison,
         "reported": _reported(rows, "reported"),
         "verdict": _reported(rows, "verdict"),

@@ -2,14 +2,8 @@
 
 import json
 
-LABELS = {
-    "clean_accuracy": "clean accuracy",
-    "triggered_accuracy": "triggered accuracy",
-    "attack_success_rate": "attack success rate",
-    "attack_success_rate_turner": "attack success rate (Madry)",
-    "art_effectiveness": "effectiveness (ART)",
-    "robust_accuracy": "PGD accuracy",
-}
+from poisonjax.evaluation.metrics import METRICS as LABELS
+
 MAIN = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")  # every arm has them
 
 
@@ -26,6 +20,11 @@ def spread(metric: dict) -> str:
 def measured(metric: dict) -> str:
     """mean ± std [95 % interval], in percent."""
     return spread(metric) + ("" if metric["ci95"] is None else " [{}, {}]".format(*map(percent, metric["ci95"])))
+
+
+def has(metrics: dict, name: str) -> bool:
+    """True if an arm has a value of this metric."""
+    return name in metrics and metrics[name]["mean"] is not None
 
 
 def rows(header: list[str], body: list[list[str]]) -> str:
@@ -79,7 +78,7 @@ def results(record: dict) -> str:
         [arm, LABELS[name], measured(metrics[name]), _ratio(metrics[name])]
         for arm, metrics in record["arms"].items()
         for name in LABELS
-        if metrics[name]["mean"] is not None
+        if has(metrics, name)
     ]
     return rows(["arm", "metric", "measured %", "of images, by seed"], body)
 
@@ -97,7 +96,7 @@ def per_class(record: dict, name: str) -> str:
 
 def by_class(record: dict, name: str) -> list[str]:
     """The table of one metric with its name above; nothing where it is about no image."""
-    if all(metrics[name]["mean"] is None for metrics in record["arms"].values()):
+    if not any(has(metrics, name) for metrics in record["arms"].values()):
         return []
     return [f"{LABELS[name].capitalize()}:", per_class(record, name)]
 
@@ -112,64 +111,17 @@ def speed(record: dict) -> str:
     return rows(["arm", "training images/s", "seconds"], body)
 
 
-ACTIVATIONS = {
-    "linear_probe_auc": "AUC of a linear probe",
-    "silhouette": "silhouette",
-    "mmd2": "MMD²",
-    "mmd_p_value": "p-value of the MMD, mean over classes",
-}
+def analyses(record: dict) -> list[str]:
+    """A section for each analysis that has tables."""
+    return [part for analysis in record["analyses"].values() if analysis["tables"] for part in _section(analysis)]
 
 
-def activations(record: dict) -> list[str]:
-    """How well triggered images can be told from clean ones inside each network; nothing if nobody asked."""
-    found = {arm: metrics["activations"] for arm, metrics in record["arms"].items() if metrics["activations"]}
-    if not found:
-        return []
-    body = [[arm, *(plain(of[name]) for name in ACTIVATIONS)] for arm, of in found.items()]
-    return [
-        "## Activations before the last layer, triggered against clean images of each class",
-        rows(["arm", *ACTIVATIONS.values()], body),
-    ]
-
-
-ATTACKS = ["arm", "attack", "robust accuracy %", "median L2", "median Linf", "gradients", "queries", "images/s"]
-
-
-def attacks(record: dict) -> list[str]:
-    """What every attack of the suite did to every network, and what it cost; nothing if nobody asked."""
-    tried = [(arm, each) for arm, metrics in record["arms"].items() for each in (metrics.get("attacks") or {}).items()]
-    if not tried:
-        return []
-    return [
-        "## Test-time attacks",
-        f"On the first {tried[0][1][1]['images']} test images. Distances are medians over the images that an attack "
-        "turned; gradients and queries (forward passes) are those for one image, at most.",
-        rows(ATTACKS, [[arm, *_attack(name, of)] for arm, (name, of) in tried]),
-        *_stages(tried),
-        *([_bullets(signs, "")] if (signs := _signs(record)) else []),
-    ]
-
-
-def _signs(record: dict) -> list[str]:
-    """What makes robust accuracies doubtful."""
-    return [f"{arm}, {line}" for arm, metrics in record["arms"].items() for line in metrics.get("attacks_audit") or []]
-
-
-def _attack(name: str, of: dict) -> list[str]:
-    measured = [plain(of[field]) for field in ("median_l2", "median_linf")]
-    return [
-        name,
-        spread(of["robust_accuracy"]),
-        *measured,
-        *(str(of[field]) for field in ("gradients", "queries")),
-        plain(of["images_per_second"]),
-    ]
-
-
-def _stages(tried: list) -> list[str]:
-    """The robust accuracy after each of the attacks that are ensembles."""
-    body = [[arm, name, stage, spread(left)] for arm, (name, of) in tried for stage, left in of["stages"].items()]
-    return [rows(["arm", "attack", "after", "robust accuracy %"], body)] if body else []
+def _section(analysis: dict) -> list[str]:
+    parts = [f"## {analysis['heading']}"]
+    for table in analysis["tables"]:
+        title = [f"### {table['title']}"] if table["title"] else []
+        parts += [*title, rows(table["header"], table["rows"]), *table["notes"]]
+    return parts + ([_bullets(analysis["audit"], "")] if analysis["audit"] else [])
 
 
 def plain(number: dict) -> str:
@@ -218,8 +170,7 @@ def markdown(record: dict, figures: list[str]) -> str:
         results(record),
         "## By true class (%)",
         *(part for name in MAIN for part in by_class(record, name)),
-        *attacks(record),
-        *activations(record),
+        *analyses(record),
         "## Poison",
         _poison(record),
         "## Warnings",

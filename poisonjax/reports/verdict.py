@@ -10,12 +10,24 @@ GATE_METRIC = "attack_success_rate"
 
 
 def gate(experiment: Experiment, arms: dict) -> dict | None:
-    """Whether the poison works at all, on a network trained in the standard way; None where nobody attacks."""
+    """The gate: does the poison work on a network trained in the standard way? None without a poison.
+
+    excess: the attack success rate beyond that of the same training on clean data, as a share of what that leaves.
+    control: that rate on clean data, None where no arm shows it; it then counts as 0.
+    """
     if not experiment.poisoned:
         return None
-    rate = arms["standard"][GATE_METRIC]["mean"]
-    threshold = experiment.evaluation.gate
-    return {"passed": rate is not None and rate >= threshold, "asr": rate, "threshold": threshold}
+    rate, clean = arms["standard"][GATE_METRIC]["mean"], experiment.standard_control()
+    control = None if clean is None else arms[clean][GATE_METRIC]["mean"]
+    excess, threshold = _excess(rate, control or 0.0), experiment.evaluation.min_attack_success
+    passed = excess is not None and excess >= threshold
+    return {"passed": passed, "asr": rate, "control": control, "excess": excess, "threshold": threshold}
+
+
+def _excess(rate: float | None, control: float) -> float | None:
+    if rate is None or control >= 1:
+        return None
+    return (rate - control) / (1 - control)
 
 
 def verdict(interval: list[float] | None, reported: float, tolerance: float, usable: bool) -> str:
@@ -103,7 +115,7 @@ def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[
         found.append(f"settings were changed from the published ones: {', '.join(changed)}")
     if not found:
         found = [f"{row['table']}, {row['arm']}, {row['metric']}: {row['reason']}" for row in rows if row["reason"]]
-    return found + (list(experiment.known) if any(row["verdict"] != "reproduced" for row in rows) else [])
+    return found + (list(experiment.caveats) if any(row["verdict"] != "reproduced" for row in rows) else [])
 
 
 def _control_explains(experiment: Experiment, arms: dict, row: Reported) -> str | None:

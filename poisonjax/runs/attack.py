@@ -39,8 +39,9 @@ from poisonjax.data import Dataset
 from poisonjax.evaluation import robustness
 from poisonjax.evaluation.attack_run import Stage
 from poisonjax.evaluation.robustness import evaluate
-from poisonjax.evaluation.victim import Network
+from poisonjax.evaluation.victim import network_victim
 from poisonjax.experiment import Arm, Experiment
+from poisonjax.keys import stream_key
 from poisonjax.overrides import from_json, override, to_json
 from poisonjax.reports import statistics
 from poisonjax.reports.console import Bar, say
@@ -175,7 +176,7 @@ def _trained(folder: pathlib.Path) -> Trained:
     store = Checkpoints(folder / f"seed{FLAGS.seed}" / arm.name / "checkpoints", warn=say, primary=False)
     settings, rows, image = plan.training_of(arm), len(dataset.train.label), dataset.train.image[0]
     try:
-        state = restored(plan.model_of(arm), settings, rows, image, store)
+        state = restored(plan.model_of(arm), arm.objective, settings, rows, image, store)
     except ValueError as error:
         raise ValueError(f"--arm={arm.name}, seed {FLAGS.seed}: {error}") from None
     return Trained(run, plan, arm, state, dataset)
@@ -252,16 +253,16 @@ def _bar(stage: str, images: int) -> Iterator[Callable[[int], None]]:
 
 def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
     """Attacks the images, or goes on where it was stopped; writes evaluation.json and report.md; the record."""
-    network, state = Network(victim.experiment.model_of(victim.arm)), distributed.replicate(victim.state)
-    seen = robustness.look(network, state, examples, attack, FLAGS.batch)
+    network = distributed.replicate(network_victim(victim.experiment.model_of(victim.arm), victim.state))
+    seen = robustness.look(network, examples, attack, FLAGS.batch)
     about = {"arm": victim.arm.name, "seed": FLAGS.seed, "attack": to_json(attack), "images": len(examples.label)}
     identity = about | {"dataset": victim.dataset.sha256, "run": victim.run}
-    key = runner.stream(FLAGS.seed, "evaluation")
+    key = stream_key(FLAGS.seed, "evaluation")
     with _of("out"), bucket.claimed(home(), identity, warn=say) as out:
         keep = functools.partial(_kept, out)
 
         def measured() -> dict:
-            judged = robustness.judge(network, state, examples, attack, key, FLAGS.batch, seen, keep, _bar)
+            judged = robustness.judge(network, examples, attack, key, FLAGS.batch, seen, keep, _bar)
             return judged.measured
 
         found = cached_json(out / "result.json", measured, warn=say)

@@ -9,7 +9,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.data import sources
 from poisonjax.experiment import Experiment
 from poisonjax.runtime import compilation
-from poisonjax.training import Training, eval_logits, initial_state
+from poisonjax.training import Objective, Training, eval_logits, initial_state
 
 BATCH, STEPS = 64, 4
 
@@ -20,16 +20,21 @@ def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> 
     Classes are taken to be of equal size, and the networks of all arms to be the experiment's.
     """
 
-    def training(settings: Training, adversarial: bool) -> int:
+    def training(settings: Training, objective: Objective) -> int:
         images = settings.total_steps(train_rows) * settings.batch
-        return images * (2 + (settings.attack.steps if adversarial else 0))
+        attack = 0 if objective.attack is None else objective.attack.cost.gradients
+        return images * (2 * objective.passes + attack)
 
-    arms = sum(training(experiment.training_of(arm), arm.adversarial) for arm in experiment.arms)
-    judged = len(experiment.arms) * test_rows * experiment.evaluation.attack.steps
-    if experiment.surrogate is None:
+    judge, attacker, poison = experiment.evaluation, experiment.surrogate, experiment.poison
+    arms = sum(training(experiment.training_of(arm), arm.objective) for arm in experiment.arms)
+    judged = len(experiment.arms) * test_rows * judge.attack.cost.gradients
+    if judge.autoattack is not None:
+        cost = judge.autoattack.cost
+        judged += len(experiment.arms) * judge.autoattack_images * (cost.gradients + cost.queries // 2)
+    if not poison.needs_surrogate:
         return arms + judged
-    crafted = round(experiment.poison.rate * train_rows / experiment.poison.classes) * experiment.poison.attack.steps
-    return arms + judged + crafted + training(experiment.surrogate, True)
+    crafted = poison.expected_rows(train_rows) * poison.attack.cost.gradients
+    return arms + judged + crafted + training(attacker.train, attacker.objective)
 
 
 def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> float:

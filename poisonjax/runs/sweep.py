@@ -19,7 +19,8 @@ from poisonjax.overrides import override, to_json
 from poisonjax.reports.console import say
 from poisonjax.reports.table import LABELS, spread
 from poisonjax.runs import runner
-from poisonjax.runs.runner import Run
+from poisonjax.runs.job import Run
+from poisonjax.runs.job import identity as run_identity
 from poisonjax.runtime import bucket
 from poisonjax.runtime.workdir import WorkdirError, write_atomic
 from poisonjax.training import Interrupted
@@ -241,7 +242,7 @@ def attempt(job: Run) -> Outcome:
     error.txt in its folder has the traceback of an error that does not explain itself.
     """
     try:
-        with bucket.claimed(job.workdir, runner.identity(job.experiment, job.scale)):
+        with bucket.claimed(job.workdir, run_identity(job.experiment, job.scale)):
             if recorded(job) is None:
                 runner.run(job)
             (job.workdir / "error.txt").unlink(missing_ok=True)

@@ -2,26 +2,30 @@
 
 from poisonjax.training.augment import CropFlip
 from poisonjax.training.fit import Fitted, Interrupted, fit, restored
-from poisonjax.training.objectives import Madry, Standard
+from poisonjax.training.objectives import TRADES, AdversarialTraining, Objective, Standard, fgsm_at
 from poisonjax.training.optimizers import SGD, Adam, Constant, Cosine, Cyclic
 from poisonjax.training.settings import Training
-from poisonjax.training.state import TrainState, eval_logits, initial_state
+from poisonjax.training.state import TrainState, eval_logits, eval_variables, initial_state
 from poisonjax.training.step import make_train_step
 
 __all__ = [
     "SGD",
+    "TRADES",
     "Adam",
+    "AdversarialTraining",
     "Constant",
     "Cosine",
     "CropFlip",
     "Cyclic",
     "Fitted",
     "Interrupted",
-    "Madry",
+    "Objective",
     "Standard",
     "TrainState",
     "Training",
     "eval_logits",
+    "eval_variables",
+    "fgsm_at",
     "fit",
     "initial_state",
     "make_train_step",

@@ -144,17 +144,21 @@ def _images(step: int, settings: Training, rows: int) -> int:
     return epochs * rows + min(within * settings.batch, rows)
 
 
-def _fresh(model, settings: Training, rows: int, image: Array, key: Array) -> tuple[TrainState, Any]:
+def _fresh(
+    model, objective: Objective, settings: Training, rows: int, image: Array, key: Array
+) -> tuple[TrainState, Any]:
     """The carry of a new network for images [h w c], to be trained on so many rows."""
-    return initial_state(model, settings.optimizer(settings.total_steps(rows)), image, key), zero_sums()
+    return initial_state(model, settings.optimizer(settings.total_steps(rows)), image, key), zero_sums(objective)
 
 
-def restored(model: nn.Module, settings: Training, rows: int, image: Array, store: Checkpointer) -> TrainState:
+def restored(
+    model: nn.Module, objective: Objective, settings: Training, rows: int, image: Array, store: Checkpointer
+) -> TrainState:
     """The network that `fit` left, on the host. ValueError if it did not come to the end, or is of other settings.
 
     rows: of its training data. image: one of them, [h w c].
     """
-    like = jax.eval_shape(lambda key: _fresh(model, settings, rows, image, key), jax.random.key(0))
+    like = jax.eval_shape(lambda key: _fresh(model, objective, settings, rows, image, key), jax.random.key(0))
     found, total = store.latest(like), settings.total_steps(rows)
     if found is None or found[0] < total:
         raise ValueError(f"training is at step {0 if found is None else found[0]} of {total}; it must come to its end")
@@ -162,11 +166,11 @@ def restored(model: nn.Module, settings: Training, rows: int, image: Array, stor
 
 
 def _begin(
-    model, settings: Training, examples: Examples | HostData, key: Array, store: Checkpointer
+    model, objective: Objective, settings: Training, examples: Examples | HostData, key: Array, store: Checkpointer
 ) -> tuple[Any, dict]:
     """What the store has, else a new network: (carry, log)."""
     image = examples.read(np.arange(1)).image[0] if isinstance(examples, HostData) else examples.image[0]
-    fresh = _fresh(model, settings, len(examples.index), image, key)
+    fresh = _fresh(model, objective, settings, len(examples.index), image, key)
     found = store.latest(jax.device_get(fresh))
     return (fresh, {"history": [], "images": 0, "seconds": 0.0}) if found is None else found[1:]
 
@@ -179,8 +183,9 @@ def _timed(run: Callable, carry: Any, data: Any, key: Any, stop: int) -> tuple[A
 
 def _row(at: int, steps: int, sums: Any, probed: dict) -> dict:
     """One line of the history: epochs and steps done, and the means over this epoch."""
-    loss, correct, count = (float(sums[name]) for name in ("loss", "correct", "count"))
-    return {"epoch": at / steps, "step": at, "train_loss": loss / count, "train_accuracy": correct / count, **probed}
+    means = {name: float(value) / float(sums["count"]) for name, value in sums.items() if name != "count"}
+    named = {f"train_{name}": value for name, value in means.items() if name != "correct"}
+    return {"epoch": at / steps, "step": at, **named, "train_accuracy": means["correct"], **probed}
 
 
 def fit(
@@ -203,7 +208,7 @@ def fit(
     """
     rows = len(examples.index)
     steps, total = settings.epoch_steps(rows), settings.total_steps(rows)
-    carry, log = _begin(model, settings, examples, keys[0], store)
+    carry, log = _begin(model, objective, settings, examples, keys[0], store)
     at, pace, saved = int(carry[0].step), 1, time.monotonic()
     carry, key = distributed.replicate(carry), distributed.replicate(keys[1])
     if isinstance(examples, HostData):

@@ -1,27 +1,22 @@
-"""How long and how fast one network is trained."""
+"""Training hyperparameters."""
 
 import dataclasses
 
-from poisonjax.attacks import LossAttack
 from poisonjax.training.augment import CropFlip
 from poisonjax.training.optimizers import Adam, Optimizer
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """The settings that the arms of an experiment share.
+    """How long, how fast and on which augmentation a network is trained, whatever its objective.
 
-    batch: global, over all devices. attack: what adversarial arms train against. warmup: share of the steps, in
-    [0, 1], over which its eps and step grow from 0, so that training does not collapse to one class.
-    max_steps: stop after so many, to try an experiment out. augment: what happens to the images before an attack
-    sees them. ValueError for an impossible value.
+    batch: global, over all devices. max_steps: stop after so many, to try an experiment out. augment: what happens to
+    the images before an attack sees them. ValueError for an impossible value.
     """
 
-    attack: LossAttack
     batch: int = 250
     epochs: int = 20
     optimizer: Optimizer = Adam()
-    warmup: float = 0.0
     max_steps: int | None = None
     augment: CropFlip | None = None
 
@@ -30,8 +25,6 @@ class Training:
             value = getattr(self, field)
             if value is not None and not value > 0:
                 raise ValueError(f"{field} must be above 0, got {value}")
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(f"warmup is a share of the steps and must lie in [0, 1], got {self.warmup}")
 
     def epoch_steps(self, rows: int) -> int:
         """Steps an epoch over so many rows; the last batch may be short, none is dropped."""

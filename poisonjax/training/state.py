@@ -28,9 +28,17 @@ def initial_state(model: nn.Module, tx: optax.GradientTransformation, image: Arr
     return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), tx.init(params))
 
 
+def eval_variables(model: nn.Module, params: Any, batch_stats: Any) -> dict:
+    """What the network computes with in evaluation mode: its batch norms are folded where that is possible.
+
+    To be called inside a compiled program, whose compiler drops what folding makes constant.
+    """
+    if isinstance(model, Network) and model.can_fold_batch_norm:
+        params, batch_stats = folded(params, batch_stats)
+    return {"params": params, "batch_stats": batch_stats}
+
+
 def eval_logits(model: nn.Module, state: TrainState) -> LogitsFn:
     """The network in evaluation mode, which is all that an attack sees."""
-    fold = isinstance(model, Network) and model.can_fold_batch_norm
-    params, batch_stats = folded(state.params, state.batch_stats) if fold else (state.params, state.batch_stats)
-    variables = {"params": params, "batch_stats": batch_stats}
+    variables = eval_variables(model, state.params, state.batch_stats)
     return lambda x: model.apply(variables, x)[0]

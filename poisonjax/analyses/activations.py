@@ -1,55 +1,30 @@
-"""Can triggered images be told from clean ones by what a network makes of them? The report's figure 5, as numbers.
+"""Activations: how well triggered images can be told from clean ones inside a network (the report's figure 5).
 
 SciPy and scikit-learn are imported where they are used: that takes seconds, and settings are read without it.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
+from poisonjax.evaluation.analysis import Analysis, Figure, Subject, Table
+from poisonjax.evaluation.victim import Victim, structure
+from poisonjax.poisons.base import Poison
+from poisonjax.reports import statistics
+from poisonjax.reports.table import plain
 from poisonjax.runtime import distributed
-from poisonjax.training import TrainState
-from poisonjax.types import Examples, Poison, take, to_unit
+from poisonjax.types import Examples, take, to_unit
 
-
-@dataclasses.dataclass(frozen=True)
-class Activations:
-    """How activations are compared.
-
-    per_class: images of each class, each as it is and triggered. permutations: of the test of the MMD. perplexity:
-    of the t-SNE. folds: of the cross-validation. ValueError for an impossible value.
-    """
-
-    per_class: int = 50
-    permutations: int = 500
-    perplexity: float = 30.0
-    folds: int = 5
-
-    def __post_init__(self):
-        for field, least in (("permutations", 1), ("folds", 2)):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
-        if self.per_class < self.folds:
-            raise ValueError(f"per_class must be at least folds, which is {self.folds}, got {self.per_class}")
-        if not 1 <= self.perplexity < 2 * self.per_class:
-            raise ValueError(
-                f"perplexity must be at least 1 and less than the {2 * self.per_class} points that per_class gives, "
-                f"got {self.perplexity}"
-            )
-
-    def check(self, labels: np.ndarray) -> None:
-        """ValueError if there are not per_class images of every class among labels [n]."""
-        counts = np.bincount(labels)
-        if counts.min() < self.per_class:
-            raise ValueError(
-                f"per_class must be at most the {counts.min()} test images of class {counts.argmin()}, "
-                f"got {self.per_class}"
-            )
+LABELS = {
+    "linear_probe_auc": "AUC of a linear probe",
+    "silhouette": "silhouette",
+    "mmd2": "MMD²",
+    "mmd_p_value": "p-value of the MMD, mean over classes",
+}
 
 
 class Collected(NamedTuple):
@@ -70,18 +45,89 @@ class Collected(NamedTuple):
         return self.clean[self.labels == label], self.triggered[self.labels == label]
 
 
+@dataclasses.dataclass(frozen=True)
+class Activations(Analysis):
+    """A comparison of the activations of clean and triggered images of each class.
+
+    per_class: images of each class, each as it is and triggered. permutations: of the test of the MMD. perplexity:
+    of the t-SNE. folds: of the cross-validation. ValueError for an impossible value.
+    """
+
+    per_class: int = 50
+    permutations: int = 500
+    perplexity: float = 30.0
+    folds: int = 5
+
+    name: ClassVar[str] = "activations"
+    arrays: ClassVar[type] = Collected
+    heading: ClassVar[str] = "Activations before the last layer, triggered against clean images of each class"
+
+    def __post_init__(self):
+        for field, least in (("permutations", 1), ("folds", 2)):
+            if getattr(self, field) < least:
+                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        if self.per_class < self.folds:
+            raise ValueError(f"per_class must be at least folds, which is {self.folds}, got {self.per_class}")
+        if not 1 <= self.perplexity < 2 * self.per_class:
+            raise ValueError(
+                f"perplexity must be at least 1 and less than the {2 * self.per_class} points that per_class gives, "
+                f"got {self.perplexity}"
+            )
+
+    def check(self, examples: Examples, poison: Poison) -> None:
+        """ValueError if there is no trigger, or there are not per_class test images of every class."""
+        if not poison.poisons:
+            raise ValueError("activations compare clean with triggered images, and NoPoison has no trigger")
+        self.check_labels(np.asarray(examples.label))
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """ValueError if there are not per_class images of every class among labels [n]."""
+        counts = np.bincount(labels)
+        if counts.min() < self.per_class:
+            raise ValueError(
+                f"per_class must be at most the {counts.min()} test images of class {counts.argmin()}, "
+                f"got {self.per_class}"
+            )
+
+    def collect(self, subject: Subject) -> Collected:
+        """The activations of the first per_class test images of each class."""
+        return collect(subject.victim, subject.examples, subject.poison, self, subject.batch)
+
+    def measure(self, arrays: Collected, subject: Subject) -> dict:
+        """`separation` of each class."""
+        return measure(arrays, self, subject.seed)
+
+    def curve(self, subject: Subject) -> dict[str, float]:
+        """The means over classes."""
+        return {name: of["mean"] for name, of in self.measure(self.collect(subject), subject).items()}
+
+    def summary(self, measured: list[dict]) -> dict:
+        """{number: over seeds} of the means over classes."""
+        return {name: statistics.spread([of[name]["mean"] for of in measured]) for name in measured[0]}
+
+    def tables(self, summaries: dict[str, dict]) -> list[Table]:
+        """A row for each arm."""
+        rows = [[arm, *(plain(of[name]) for name in LABELS)] for arm, of in summaries.items()]
+        return [Table("", ["arm", *LABELS.values()], rows)]
+
+    def figures(self, arrays: dict[str, NamedTuple], title: str, names: tuple[str, ...]) -> dict[str, Figure]:
+        """The t-SNE."""
+        from poisonjax.analyses import tsne
+
+        return {"tsne": tsne.figure(arrays, self, f"{title}: activations before the last layer")}
+
+
 @distributed.cached
-def _featurizer(model: nn.Module, poison: Poison) -> Callable:
-    def features(examples: Examples, state: TrainState) -> tuple:
-        x, variables = to_unit(examples.image), {"params": state.params, "batch_stats": state.batch_stats}
-        return tuple(model.apply(variables, images)[1].astype(jnp.float32) for images in (x, poison.apply_trigger(x)))
+def _featurizer(victim: Hashable, poison: Poison) -> Callable:
+    def features(examples: Examples, victim: Victim) -> tuple:
+        x = to_unit(examples.image)
+        return tuple(victim.features(images).astype(jnp.float32) for images in (x, poison.apply_trigger(x)))
 
     return distributed.over_rows(features)
 
 
 def collect(
-    model: nn.Module,
-    state: TrainState,
+    victim: Victim,
     examples: Examples,
     poison: Poison,
     settings: Activations,
@@ -90,12 +136,12 @@ def collect(
 ) -> Collected:
     """The first per_class of examples [n] of each class, as they are and with the trigger, in evaluation mode.
 
-    state is the one that `distributed.replicate` gave. ValueError if a class has too few.
+    victim comes from `distributed.replicate`. ValueError if a class has too few.
     """
     labels = np.asarray(examples.label)
-    settings.check(labels)
+    settings.check_labels(labels)
     rows = np.concatenate([np.flatnonzero(labels == one)[: settings.per_class] for one in np.unique(labels)])
-    clean, triggered = _featurizer(model, poison)(take(examples, rows), batch, state, advance=advance)
+    clean, triggered = _featurizer(structure(victim), poison)(take(examples, rows), batch, victim, advance=advance)
     return Collected(clean, triggered, labels[rows])
 
 

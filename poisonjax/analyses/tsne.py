@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from poisonjax.evaluation.activations import Activations, Collected, separation
+from poisonjax.analyses.activations import Activations, Collected, separation
 
 CLASSES = (8, 9, 0)  # the report's, the target of its clean-label poison, and one more
 # Colours of Okabe and Ito, which colour-blind people tell apart; shapes for those who print in grey.

@@ -1,0 +1,5 @@
+"""Defences against poisoned training data and attacked test images: one file per paper, on the hooks of `base`."""
+
+from poisonjax.defences.base import Context, Defence, Shield, shielded
+
+__all__ = ["Context", "Defence", "Shield", "shielded"]

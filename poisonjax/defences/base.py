@@ -1,0 +1,96 @@
+"""What a defence may do: choose training rows, change the loss, and change or wrap the trained network."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jax.tree_util import Partial
+
+from poisonjax.evaluation.victim import Victim
+from poisonjax.training.objectives import Objective
+from poisonjax.types import Array, Examples, LogitsFn
+
+
+class Context(NamedTuple):
+    """What a defence works with.
+
+    train: the training rows [n], poisoned or not: a defence is not told. classes: their number. batch: rows at a time.
+    key: its own randomness. fit: trains a network of the arm's architecture and settings, (name, objective, examples)
+    -> victim; it is kept under that name, so that an interrupted run goes on with it.
+    """
+
+    train: Examples
+    classes: int
+    batch: int
+    key: Array
+    fit: Callable[[str, Objective, Examples], Victim]
+
+
+class Shield(NamedTuple):
+    """What a defence makes of a trained network; None leaves that part as it is.
+
+    logits: images [b ...] in [0, 1] -> [b k], the repaired network, or the network behind a reformer. features: images
+    -> [b d], its activations before the last layer. suspicion: images -> [b], a detector; images with more than
+    `threshold` are rejected. keep: [n] bool, the training rows believed clean, where that is known only now.
+
+    Functions that hold arrays should be `jax.tree_util.Partial(function, arrays)`: then one compiled program serves
+    every seed. Plain closures work, and are compiled once each.
+    """
+
+    logits: LogitsFn | None = None
+    suspicion: Callable[[Array], Array] | None = None
+    threshold: float = 0.0
+    keep: Array | None = None
+    features: Callable[[Array], Array] | None = None
+
+
+class Defence:
+    """A defence. A new one is a frozen dataclass that overrides the hooks it needs."""
+
+    def select(self, context: Context) -> Examples:
+        """The rows to learn from: some of `context.train`, or all with other labels, [m] int or probabilities [m k].
+
+        Called before the network is trained; `context.fit` trains others to choose by.
+        """
+        return context.train
+
+    def objective(self, objective: Objective) -> Objective:
+        """What the network is trained with instead of the arm's objective."""
+        return objective
+
+    def shield(self, victim: Victim, context: Context) -> Shield:
+        """The trained network, repaired or behind a reformer or detector; `context.train` is what it learnt from."""
+        return Shield()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outputs:
+    """Logits and features of a shield as the outputs of a victim."""
+
+    def __call__(self, logits: Callable, features: Callable | None, x: Array) -> tuple[Array, Array | None]:
+        return logits(x), None if features is None else features(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """The logits (0) or features (1) of the undefended network."""
+
+    place: int
+
+    def __call__(self, outputs: Callable, x: Array) -> Array:
+        return outputs(x)[self.place]
+
+
+def shielded(victim: Victim, shield: Shield) -> Victim:
+    """The network behind its shield."""
+    if shield.logits is not None or shield.features is not None:
+        logits = shield.logits or Partial(_Part(0), victim.outputs)
+        features = shield.features or (Partial(_Part(1), victim.outputs) if shield.logits is None else None)
+        victim = victim._replace(outputs=Partial(_Outputs(), _partial(logits), features and _partial(features)))
+    if shield.suspicion is None:
+        return victim
+    return victim._replace(suspicion=_partial(shield.suspicion), threshold=shield.threshold)
+
+
+def _partial(function: Callable) -> Partial:
+    return function if isinstance(function, Partial) else Partial(function)

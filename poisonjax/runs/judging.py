@@ -1,0 +1,78 @@
+"""What a run measures of one trained network."""
+
+import numpy as np
+
+from poisonjax.evaluation import attack_run, metrics
+from poisonjax.evaluation.analysis import Analysis, Subject
+from poisonjax.evaluation.metrics import Count
+from poisonjax.evaluation.victim import Victim
+from poisonjax.experiment import Arm
+from poisonjax.keys import stream_key
+from poisonjax.reports.console import say
+from poisonjax.runs.job import ATTACKER, Run, folder, progress, target_labels
+from poisonjax.runtime import distributed
+from poisonjax.runtime.workdir import save_arrays
+from poisonjax.types import take
+
+
+def judge(job: Run, seed: int, name: str, victim: Victim) -> tuple[dict[str, Count], list[str]]:
+    """Every metric of a network on the devices, and what makes them meaningless."""
+    plan, (labels, targets), classes = job.experiment, target_labels(job), job.dataset.classes
+    with progress(job, f"seed {seed} {name} test", len(labels)) as advance:
+        predictions = predict(job, seed, victim, plan.evaluation.attack, advance)
+    found = metrics.audit(labels, predictions, classes)
+    for line in found:
+        say(f"warning: seed {seed} {name} {line}")
+    counts = metrics.measure(labels, targets, predictions, classes)
+    if victim.suspicion is not None:
+        counts |= metrics.rejections(labels, targets, predictions, classes)
+    if plan.evaluation.autoattack is not None and name != ATTACKER:
+        counts["autoattack_accuracy"] = _autoattack(job, seed, name, victim)
+    return counts, found
+
+
+def _autoattack(job: Run, seed: int, name: str, victim: Victim) -> Count:
+    """The first test images that are classified as labelled under AutoAttack, of all of them."""
+    settings = job.experiment.evaluation
+    few, key = take(job.dataset.test, slice(settings.autoattack_images)), stream_key(seed, "evaluation")
+    made = attack_run.attempt(
+        victim,
+        few,
+        settings.autoattack,
+        distributed.replicate(key),
+        settings.batch,
+        follow=lambda stage, images: progress(job, f"seed {seed} {name} AutoAttack {stage}", images),
+    )
+    return metrics.count(made.after == few.label, np.ones(len(few.label), bool), few.label, job.dataset.classes)
+
+
+def predict(job: Run, seed: int, victim: Victim, attack, advance) -> metrics.Predictions:
+    plan, key = job.experiment, distributed.replicate(stream_key(seed, "evaluation"))
+    return metrics.predict(victim, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance)
+
+
+def analyse(job: Run, seed: int, arm: Arm, victim: Victim, analysis: Analysis) -> dict:
+    """The numbers of an analysis; its arrays are kept beside the network."""
+    subject = subject_of(job, seed, arm.name, victim, analysis)
+    subject.folder.mkdir(parents=True, exist_ok=True)
+    arrays = analysis.collect(subject)
+    save_arrays(subject.folder / "arrays.npz", arrays)
+    measured = analysis.measure(arrays, subject)
+    for line in analysis.audit(measured):
+        say(f"warning: seed {seed} {arm.name} {line}")
+    return measured
+
+
+def subject_of(job: Run, seed: int, name: str, victim: Victim, analysis: Analysis) -> Subject:
+    plan, key = job.experiment, distributed.replicate(stream_key(seed, "evaluation"))
+    return Subject(
+        victim,
+        job.dataset.test,
+        plan.poison,
+        plan.evaluation.attack,
+        key,
+        plan.evaluation.batch,
+        seed,
+        folder(job, seed, name) / analysis.name,
+        lambda part, images: progress(job, f"seed {seed} {name} {part}".rstrip(), images),
+    )
