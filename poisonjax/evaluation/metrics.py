@@ -160,6 +160,21 @@ def count(hit: np.ndarray, counted: np.ndarray, labels: np.ndarray, classes: int
     return Count(np.bincount(labels[hit & counted], minlength=classes), np.bincount(labels[counted], minlength=classes))
 
 
+def catastrophic_overfitting(history: list[dict]) -> list[str]:
+    """A line if training against a single step lost its robustness to several, as `robust_accuracy` by epoch shows.
+
+    That is a fall of over 20 points from the best epoch to the last (Wong et al. 2020, section 5.4, stop there).
+    """
+    rows = [row for row in history if "robust_accuracy" in row]
+    best = max(rows, key=lambda row: row["robust_accuracy"], default=None)
+    if best is None or best["robust_accuracy"] - rows[-1]["robust_accuracy"] <= 0.2:
+        return []
+    return [
+        f"catastrophic overfitting: PGD accuracy fell from {best['robust_accuracy']:.1%} after epoch {best['epoch']:g} "
+        f"to {rows[-1]['robust_accuracy']:.1%} after epoch {rows[-1]['epoch']:g}"
+    ]
+
+
 def audit(labels: np.ndarray, predictions: Predictions, classes: int) -> list[str]:
     """What makes the numbers of a network on labels [n] meaningless, one line each.
 

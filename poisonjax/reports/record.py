@@ -99,6 +99,12 @@ def build(
         arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]
         for arm, of in results.items()
     }
+    notes = [
+        f"{arm}, seed {seed}: {line}"
+        for arm, of in results.items()
+        for seed, result in zip(seeds, of, strict=True)
+        for line in result["notes"]
+    ]
     rows = verdict.compare(experiment, arms, scale, changed, gated, audits)
     return {
         "format": FORMAT,
@@ -126,6 +132,6 @@ def build(
         "comparison": rows,
         "reasons": verdict.reasons(experiment, rows, scale, changed),
         "attack_gate": gated,
-        "warnings": warnings + [line for of_arm in audits.values() for line in of_arm],
+        "warnings": warnings + [line for of_arm in audits.values() for line in of_arm] + notes,
         "environment": environment(),
     }

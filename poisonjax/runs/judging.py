@@ -1,5 +1,7 @@
 """What a run measures of one trained network."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from poisonjax.evaluation import attack_run, metrics
@@ -12,7 +14,7 @@ from poisonjax.reports.console import say
 from poisonjax.runs.job import ATTACKER, Run, folder, progress, target_labels
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import save_arrays
-from poisonjax.types import take
+from poisonjax.types import Attack, take
 
 
 def judge(job: Run, seed: int, name: str, victim: Victim) -> tuple[dict[str, Count], list[str]]:
@@ -46,7 +48,10 @@ def _autoattack(job: Run, seed: int, name: str, victim: Victim) -> Count:
     return metrics.count(made.after == few.label, np.ones(len(few.label), bool), few.label, job.dataset.classes)
 
 
-def predict(job: Run, seed: int, victim: Victim, attack, advance) -> metrics.Predictions:
+def predict(
+    job: Run, seed: int, victim: Victim, attack: Attack | None, advance: Callable[[int], None] = lambda rows: None
+) -> metrics.Predictions:
+    """The predictions of a network on the devices for every test image."""
     plan, key = job.experiment, distributed.replicate(stream_key(seed, "evaluation"))
     return metrics.predict(victim, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from poisonjax import data
 from poisonjax.data import Dataset
+from poisonjax.evaluation import metrics
 from poisonjax.evaluation.victim import Victim, network_victim, structure
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.keys import row_keys, stream_key
@@ -120,6 +121,7 @@ def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
         "audit": audit,
+        "notes": metrics.catastrophic_overfitting(fitted.history),
         "history": fitted.history,
         "images": fitted.images,
         "seconds": fitted.seconds,

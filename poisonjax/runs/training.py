@@ -1,5 +1,6 @@
 """How a run trains its networks: kept, resumed, and with what a defence wants of it."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -16,7 +17,9 @@ from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels
 from poisonjax.runs.judging import predict, subject_of
 from poisonjax.training import Fitted, Objective, Training, TrainState, fit
 from poisonjax.training.prefetch import HostData
-from poisonjax.types import Examples
+from poisonjax.types import Examples, take
+
+MONITORED = 200  # test images
 
 
 def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> tuple[Fitted, Victim, dict[str, Count]]:
@@ -60,18 +63,25 @@ def train(
     own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
     curves = job.workdir / "tensorboard" / name / str(seed)
-    probe = functools.partial(_probe, job, seed, name, model)
+    probe = functools.partial(_probe, job, seed, name, model, objective)
     with TrainingBar(f"seed {seed} {name}", curves, job.stop_requested, job.advanced) as bar:
         kept = store(job, seed, name)
         return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every)
 
 
-def _probe(job: Run, seed: int, name: str, model: Network, state: TrainState) -> dict:
-    """Clean accuracy, attack success rate and the numbers of analyses after an epoch; state is on the devices."""
+def _probe(job: Run, seed: int, name: str, model: Network, objective: Objective, state: TrainState) -> dict:
+    """Clean accuracy, attack success rate and the numbers of analyses after an epoch; state is on the devices.
+
+    After training against a single step also the accuracy under the evaluation's attack, on the first MONITORED images.
+    """
     victim = network_victim(model, state)
-    predictions = predict(job, seed, victim, None, lambda rows: None)
+    predictions = predict(job, seed, victim, None)
     counts = metrics.measure(*target_labels(job), predictions, job.dataset.classes)
     row = {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate") if counts[name].denominator}
+    if objective.single_step:
+        few = dataclasses.replace(job.dataset, test=take(job.dataset.test, slice(MONITORED)))
+        under_attack = predict(dataclasses.replace(job, dataset=few), seed, victim, job.experiment.evaluation.attack)
+        row["robust_accuracy"] = float(np.mean(under_attack.adversarial == few.test.label))
     for analysis in job.experiment.analyses:
         row |= analysis.curve(subject_of(job, seed, name, victim, analysis))
     return row

@@ -65,6 +65,11 @@ class Objective(abc.ABC):
     passes: ClassVar[int] = 1
     aux: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def single_step(self) -> bool:
+        """True if it trains against one gradient step, to which it may overfit (Wong et al. 2020, section 5.4)."""
+        return self.attack is not None and self.attack.cost.gradients == 1
+
     @abc.abstractmethod
     def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Loss:
         """The loss on images x [b ...] in [0, 1] with labels y, [b] int or probabilities [b k].

@@ -15,7 +15,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.models.layers import conv
 from poisonjax.runtime import distributed
-from poisonjax.training import CropFlip, Madry, initial_state, make_train_step
+from poisonjax.training import AdversarialTraining, CropFlip, initial_state, make_train_step
 from poisonjax.types import Examples
 
 ROOT = Path(__file__).parents[2]
@@ -26,17 +26,18 @@ import jax, numpy as np
 from poisonjax.runtime import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import {model}
-from poisonjax.training import Madry, Training, initial_state
+from poisonjax.training import AdversarialTraining, Training, initial_state
 from poisonjax.training.fit import program
 from poisonjax.training.step import zero_sums
 from poisonjax.types import Examples
 
 model, attack = {network}, PGD(Linf(0.1), step=0.05, steps=3)
-settings = Training(attack, batch=8, epochs=2)
+objective = AdversarialTraining(attack)
+settings = Training(batch=8, epochs=2)
 data = Examples(np.zeros((16, 32, 32, 3), np.uint8), np.arange(16) % 10, np.arange(16))
 state = initial_state(model, settings.optimizer(4), data.image[0], jax.random.key(0))
-arguments = distributed.replicate(((state, zero_sums()), data, jax.random.key(0), np.int32(4)))
-print(program(model, Madry(attack), settings, 16).lower(*arguments).compile().as_text())
+arguments = distributed.replicate(((state, zero_sums(objective)), data, jax.random.key(0), np.int32(4)))
+print(program(model, objective, settings, 16).lower(*arguments).compile().as_text())
 """
 COLLECTIVE = re.compile(r" = .*\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\(")
 
@@ -115,7 +116,7 @@ def test_the_step_lowers_for_accelerators_from_here(name, platform):
     model, shape = NETWORKS[name]
     tx, key = optax.adam(1e-3), jax.random.key(0)
     examples = Examples(jnp.zeros((4, *shape), jnp.uint8), jnp.arange(4), jnp.arange(4))
-    step = jax.jit(make_train_step(model, Madry(ATTACK), tx, 1, CropFlip()))
+    step = jax.jit(make_train_step(model, AdversarialTraining(ATTACK), tx, 1, CropFlip()))
     state = jax.eval_shape(lambda: initial_state(model, tx, examples.image[0], key))
     lowered = step.trace(state, examples, jnp.ones(4, bool), key).lower(lowering_platforms=(platform,)).as_text()
     assert "stablehlo.convolution" in lowered and "stablehlo.while" in lowered

@@ -10,26 +10,25 @@ import optax
 import pytest
 from flax import linen as nn
 
-from poisonjax.attacks import APGD, PGD, Linf
+from poisonjax.attacks import PGD, Linf
+from poisonjax.keys import row_keys
 from poisonjax.models import ReportCNN, WongCNN
 from poisonjax.training import (
     SGD,
     Adam,
+    AdversarialTraining,
     Constant,
     Cosine,
     CropFlip,
     Cyclic,
     Interrupted,
-    Madry,
     Standard,
     Training,
-    eval_logits,
     fit,
     initial_state,
     make_train_step,
 )
 from poisonjax.training.prefetch import HostData
-from poisonjax.training.step import row_keys
 from poisonjax.types import Examples, take, to_unit
 
 fitting = importlib.import_module("poisonjax.training.fit")
@@ -79,8 +78,8 @@ class Callbacks:
         return self.calls is not None and len(self.images) > self.calls
 
 
-def trained(examples, model="plain", objective=Madry(ATTACK, 0.5), store=None, watch=None, **settings):
-    settings = Training(ATTACK, **{"batch": 5, "epochs": 2, "optimizer": Adam(0.01)} | settings)
+def trained(examples, model="plain", objective=AdversarialTraining(0.5), store=None, watch=None, **settings):
+    settings = Training(**{"batch": 5, "epochs": 2, "optimizer": Adam(0.01)} | settings)
     return fit(
         MODELS[model], objective, settings, examples, KEYS, store or Memory(), watch or Callbacks(), save_every=0
     )
@@ -100,8 +99,8 @@ def test_every_row_is_seen_once_an_epoch(examples):
 
 
 def test_rows_come_in_another_order_each_epoch(examples):
-    run = fitting.program(MODELS["plain"], Standard(), Training(ATTACK, batch=23, epochs=3), 23)
-    assert run is fitting.program(MODELS["plain"], Standard(), Training(ATTACK, batch=23, epochs=3), 23)
+    run = fitting.program(MODELS["plain"], Standard(), Training(batch=23, epochs=3), 23)
+    assert run is fitting.program(MODELS["plain"], Standard(), Training(batch=23, epochs=3), 23)
     order = jax.random.split(KEYS[1])[0]
     first, second = (jax.random.permutation(jax.random.fold_in(order, epoch), 23) for epoch in (0, 1))
     assert (first != second).any() and sorted(first.tolist()) == list(range(23))
@@ -124,7 +123,7 @@ class Watched(nn.Module):
 def test_a_short_batch_is_filled_up_with_other_images(examples):
     """A layer that looks at the whole batch, as BatchNorm does, must not see one image many times."""
     SEEN.clear()
-    settings = Training(ATTACK, batch=5, epochs=1)
+    settings = Training(batch=5, epochs=1)
     made = fit(Watched(), Standard(), settings, examples, KEYS, Memory(), Callbacks(), save_every=0)
     assert [len({row.tobytes() for row in batch}) for batch in SEEN] == [5] * 5
     assert made.images == 23
@@ -157,7 +156,7 @@ def test_batches_that_are_read_are_those_that_the_device_picks(examples):
     read = []
     source = HostData(examples.index, lambda at: read.append(at) or take(examples, at))
     trained(source, epochs=3)
-    settings = Training(ATTACK, batch=5, epochs=3)
+    settings = Training(batch=5, epochs=3)
     expected = np.concatenate([fitting._order(KEYS[1], epoch, settings, 23) for epoch in range(3)]).reshape(-1, 5)
     assert {tuple(at) for at in read[1:]} == {tuple(at) for at in expected}  # the first is for the shape
 
@@ -201,7 +200,7 @@ def test_max_steps_ends_within_an_epoch(examples):
 
 
 def test_the_probe_sees_the_network_after_each_epoch(examples):
-    settings = Training(ATTACK, batch=5, epochs=2)
+    settings = Training(batch=5, epochs=2)
     arguments = MODELS["plain"], Standard(), settings, examples, KEYS, Memory(), Callbacks()
     made = fit(*arguments, probe=lambda state: {"step_seen": int(state.step)})
     assert [row["step_seen"] for row in made.history] == [5, 10]
@@ -213,7 +212,7 @@ def test_augmented_images_are_what_is_attacked_and_learnt_from(examples):
     real, key = jnp.ones(len(examples.label), bool), jax.random.key(5)
     keys = row_keys(jax.random.fold_in(key, 0), examples.index, 2)
     moved = examples._replace(image=augment(jnp.asarray(examples.image), keys))
-    objective = Madry(ATTACK)
+    objective = AdversarialTraining(ATTACK)
     inside = jax.jit(make_train_step(model, objective, tx, 10, augment))(state, examples, real, key)
     outside = jax.jit(make_train_step(model, objective, tx, 10))(state, moved, real, key)
     np.testing.assert_allclose(inside[1]["loss"], outside[1]["loss"], rtol=1e-5)
@@ -247,30 +246,17 @@ def test_padding_rows_do_not_count(examples):
     chex.assert_trees_all_close(sums, more, rtol=1e-5)
 
 
-@pytest.mark.parametrize("attack", [ATTACK, APGD(Linf(0.2), steps=3, best_loss=True)])
-@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (1.0, 1.0)])
-def test_warm_up_grows_eps_in_proportion(progress, share, attack, examples):
-    state = initial_state(MODELS["plain"], Adam()(10), examples.image[0], KEYS[0])
-    x, keys = to_unit(jnp.asarray(examples.image)), jax.random.split(jax.random.key(0), 23)
-    logits_fn = eval_logits(MODELS["plain"], state)
-    shown = Madry(attack, warmup=0.5)(logits_fn, x, examples.label, keys, progress)
-    moved = np.abs(np.asarray(shown - x)).max()
-    assert moved == pytest.approx(0.2 * share, abs=1e-6)
-    chex.assert_trees_all_equal(Standard()(logits_fn, x, examples.label, keys, progress), x)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"batch": 0}, "batch must be above 0, got 0"),
         ({"epochs": -1}, "epochs must be above 0"),
         ({"max_steps": 0}, "max_steps must be above 0"),
-        ({"warmup": 1.5}, r"must lie in \[0, 1\], got 1.5"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        Training(ATTACK, **settings)
+        Training(**settings)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
 from poisonjax.models.layers import Conv, batch_norm
 from poisonjax.runtime import distributed
-from poisonjax.training import Madry, Training, fit
+from poisonjax.training import AdversarialTraining, Training, fit
 from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples, take
 
@@ -71,10 +71,10 @@ def examples() -> Examples:
 
 def trained(model: nn.Module, batch: int, rows: int, streamed: bool = False) -> dict:
     """What the network learnt from so many of the images, and its history."""
-    keys, settings = (jax.random.key(1), jax.random.key(2)), Training(ATTACK, batch=batch, epochs=2, warmup=0.5)
+    keys, settings = (jax.random.key(1), jax.random.key(2)), Training(batch=batch, epochs=2)
     data = take(examples(), slice(rows))
     source = HostData(data.index, lambda at: take(data, at)) if streamed else data
-    made = fit(model, Madry(ATTACK, 0.5), settings, source, keys, Forgetful(), Silent())
+    made = fit(model, AdversarialTraining(ATTACK, 0.5), settings, source, keys, Forgetful(), Silent())
     learnt = {"params": made.state.params, "batch_stats": made.state.batch_stats}
     found = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(learnt)}
     return found | {"/history": np.array([row["train_loss"] for row in made.history])}
