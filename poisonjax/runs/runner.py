@@ -12,6 +12,7 @@ import numpy as np
 from poisonjax import data
 from poisonjax.data import Dataset
 from poisonjax.evaluation import metrics
+from poisonjax.evaluation.metrics import Count
 from poisonjax.evaluation.victim import Victim, network_victim, structure
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.keys import row_keys, stream_key
@@ -86,7 +87,7 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
 
 def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     plan, attacker = job.experiment, job.experiment.surrogate
-    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job))
+    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), clean=True)
     victim = distributed.replicate(network_victim(plan.model, fitted.state))
     with progress(job, f"seed {seed} poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))
@@ -122,10 +123,16 @@ def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
         "audit": audit,
         "notes": metrics.catastrophic_overfitting(fitted.history),
-        "history": fitted.history,
+        "history": _ending(fitted.history, counts),
         "images": fitted.images,
         "seconds": fitted.seconds,
     }
+
+
+def _ending(history: list[dict], counts: dict[str, Count]) -> list[dict]:
+    """The curves, ending at what was measured: those of a shared network know no attack success rate."""
+    measured = {name: counts[name].value for name in ("attack_success_rate",) if counts[name].denominator}
+    return [*history[:-1], history[-1] | measured]
 
 
 def write(job: Run, made: dict, poisoning: PoisonedData) -> None:

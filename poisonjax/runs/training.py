@@ -13,6 +13,7 @@ from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
 from poisonjax.reports.console import TrainingBar
+from poisonjax.runs import shared
 from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_data
 from poisonjax.runs.judging import predict, subject_of
 from poisonjax.training import Fitted, Objective, Training, TrainState, fit
@@ -27,7 +28,8 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> tuple[Fi
     plan, model = job.experiment, job.experiment.model_of(arm)
     settings, examples = plan.training_of(arm), poisoning.train if arm.poisoned else training_data(job)
     if arm.defence is None:
-        fitted = train(job, seed, arm.name, model, arm.objective, settings, examples)
+        clean = not (arm.poisoned and plan.poisoned)
+        fitted = train(job, seed, arm.name, model, arm.objective, settings, examples, clean)
         return fitted, network_victim(model, fitted.state), {}
 
     def fit_another(name: str, objective: Objective, rows: Examples) -> Victim:
@@ -58,18 +60,28 @@ def train(
     objective: Objective,
     settings: Training,
     examples: Examples | HostData,
+    clean: bool = False,
 ) -> Fitted:
-    """One network. Arms share the initial network and the order of the data, the surrogate has its own."""
+    """One network. Arms share the initial network and the order of the data, the surrogate has its own.
+
+    clean: the examples are those of the data set, so that no poison touches the network, nor its curves.
+    """
     own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
     curves = job.workdir / "tensorboard" / name / str(seed)
-    probe = functools.partial(_probe, job, seed, name, model, objective)
-    with TrainingBar(f"seed {seed} {name}", curves, job.stop_requested, job.advanced) as bar:
-        kept = store(job, seed, name)
+    probe = functools.partial(_probe, job, seed, name, model, objective, clean)
+    kept, what = store(job, seed, name), f"seed {seed} {name}"
+    known_as = shared.digest(job, seed, model, objective, settings, own) if clean else None
+    with (
+        shared.exchange(job, known_as, what, kept, model, objective, settings),
+        TrainingBar(what, curves, job.stop_requested, job.advanced) as bar,
+    ):
         return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every)
 
 
-def _probe(job: Run, seed: int, name: str, model: Network, objective: Objective, state: TrainState) -> dict:
+def _probe(
+    job: Run, seed: int, name: str, model: Network, objective: Objective, clean: bool, state: TrainState
+) -> dict:
     """Clean accuracy, attack success rate and the numbers of analyses after an epoch; state is on the devices.
 
     After training against a single step also the accuracy under the evaluation's attack, on the first MONITORED images.
@@ -77,11 +89,12 @@ def _probe(job: Run, seed: int, name: str, model: Network, objective: Objective,
     victim = network_victim(model, state)
     predictions = predict(job, seed, victim, None)
     counts = metrics.measure(*target_labels(job), predictions, job.dataset.classes)
-    row = {name: counts[name].value for name in ("clean_accuracy", "attack_success_rate") if counts[name].denominator}
+    names = ("clean_accuracy",) if clean else ("clean_accuracy", "attack_success_rate")
+    row = {name: counts[name].value for name in names if counts[name].denominator}
     if objective.single_step:
         few = dataclasses.replace(job.dataset, test=take(job.dataset.test, slice(MONITORED)))
         under_attack = predict(dataclasses.replace(job, dataset=few), seed, victim, job.experiment.evaluation.attack)
         row["robust_accuracy"] = float(np.mean(under_attack.adversarial == few.test.label))
-    for analysis in job.experiment.analyses:
+    for analysis in () if clean else job.experiment.analyses:
         row |= analysis.curve(subject_of(job, seed, name, victim, analysis))
     return row

@@ -1,7 +1,7 @@
 """Training: a state, an objective, a step, and the loop around them."""
 
 from poisonjax.training.augment import CropFlip
-from poisonjax.training.fit import Fitted, Interrupted, fit, restored
+from poisonjax.training.fit import Fitted, Interrupted, fit, fresh, restored
 from poisonjax.training.objectives import TRADES, AdversarialTraining, Objective, Standard, fgsm_at
 from poisonjax.training.optimizers import SGD, Adam, Constant, Cosine, Cyclic
 from poisonjax.training.settings import Training
@@ -27,6 +27,7 @@ __all__ = [
     "eval_variables",
     "fgsm_at",
     "fit",
+    "fresh",
     "initial_state",
     "make_train_step",
     "restored",

@@ -144,10 +144,10 @@ def _images(step: int, settings: Training, rows: int) -> int:
     return epochs * rows + min(within * settings.batch, rows)
 
 
-def _fresh(
+def fresh(
     model, objective: Objective, settings: Training, rows: int, image: Array, key: Array
 ) -> tuple[TrainState, Any]:
-    """The carry of a new network for images [h w c], to be trained on so many rows."""
+    """A new network for images [h w c], to be trained on so many rows, and its sums: what `fit` starts from."""
     return initial_state(model, settings.optimizer(settings.total_steps(rows)), image, key), zero_sums(objective)
 
 
@@ -158,7 +158,7 @@ def restored(
 
     rows: of its training data. image: one of them, [h w c].
     """
-    like = jax.eval_shape(lambda key: _fresh(model, objective, settings, rows, image, key), jax.random.key(0))
+    like = jax.eval_shape(lambda key: fresh(model, objective, settings, rows, image, key), jax.random.key(0))
     found, total = store.latest(like), settings.total_steps(rows)
     if found is None or found[0] < total:
         raise ValueError(f"training is at step {0 if found is None else found[0]} of {total}; it must come to its end")
@@ -170,9 +170,26 @@ def _begin(
 ) -> tuple[Any, dict]:
     """What the store has, else a new network: (carry, log)."""
     image = examples.read(np.arange(1)).image[0] if isinstance(examples, HostData) else examples.image[0]
-    fresh = _fresh(model, objective, settings, len(examples.index), image, key)
-    found = store.latest(jax.device_get(fresh))
-    return (fresh, {"history": [], "images": 0, "seconds": 0.0}) if found is None else found[1:]
+    begun = fresh(model, objective, settings, len(examples.index), image, key)
+    found = store.latest(jax.device_get(begun))
+    return (begun, {"history": [], "images": 0, "seconds": 0.0}) if found is None else found[1:]
+
+
+def _compiled(
+    model, objective: Objective, settings: Training, examples: Examples | HostData, order: Array, carry: Any, key: Any
+) -> tuple[Callable, Any, Any]:
+    """The program of the steps that are left, compiled, the data that it takes, and the carry.
+
+    order: the key, on the host; carry and key are on the devices.
+    """
+    rows, at = len(examples.index), int(distributed.fetch(carry[0].step))
+    if isinstance(examples, HostData):
+        run, data = streaming(model, objective, settings, rows, at, order), examples
+    else:
+        run, data = program(model, objective, settings, rows), distributed.replicate(examples)
+    if at < settings.total_steps(rows):
+        carry, _ = _timed(run, carry, data, key, at)  # makes no step, but compiles
+    return run, data, carry
 
 
 def _timed(run: Callable, carry: Any, data: Any, key: Any, stop: int) -> tuple[Any, float]:
@@ -199,38 +216,29 @@ def fit(
     probe: Callable[[TrainState], dict] = lambda state: {},
     save_every: float = 30.0,
 ) -> Fitted:
-    """A network trained on examples [n]; goes on from what is in `store`. Interrupted if `watch` says stop.
+    """Train a network on examples [n], resuming from `store`. Interrupted, after saving, if `watch` says stop.
 
-    HostData examples give the same network as the same examples on the devices.
-
-    keys: for the initial network, and for order and noise. probe: numbers to note after each epoch, from the
-    state on the devices. save_every: seconds.
+    keys: for the initial network, and for order and noise. probe: numbers to record after each epoch, from the state on
+    the devices. save_every: seconds. HostData gives the same network as the same rows on the devices.
     """
     rows = len(examples.index)
     steps, total = settings.epoch_steps(rows), settings.total_steps(rows)
     carry, log = _begin(model, objective, settings, examples, keys[0], store)
     at, pace, saved = int(carry[0].step), 1, time.monotonic()
     carry, key = distributed.replicate(carry), distributed.replicate(keys[1])
-    if isinstance(examples, HostData):
-        run, data = streaming(model, objective, settings, rows, at, keys[1]), examples
-    else:
-        run, data = program(model, objective, settings, rows), distributed.replicate(examples)
+    run, data, carry = _compiled(model, objective, settings, examples, keys[1], carry, key)
     watch.begin(_images(total, settings, rows), _images(at, settings, rows))
-    if at < total:
-        carry, _ = _timed(run, carry, data, key, at)  # makes no step, but compiles
     while at < total:
         stop = min(at + pace, (at // steps + 1) * steps, total)
         carry, spent = _timed(run, carry, data, key, stop)
-        seen, made, at = _images(stop, settings, rows) - _images(at, settings, rows), stop - at, stop
-        log = log | {"images": log["images"] + seen, "seconds": log["seconds"] + spent}
+        pace, seen = max(1, round(CALL_SECONDS * (stop - at) / spent)), _images(stop, settings, rows) - log["images"]
+        at, log = stop, log | {"images": log["images"] + seen, "seconds": log["seconds"] + spent}
         watch.advance(seen)
         if at % steps == 0 or at == total:
-            row = _row(at, steps, distributed.fetch(carry[1]), probe(carry[0]))
-            log = log | {"history": [*log["history"], row]}
-            watch.epoch(row)
-        stopping, overdue, pace = distributed.all_max(
-            watch.stop_requested(), time.monotonic() - saved > save_every, max(1, round(CALL_SECONDS * made / spent))
-        )
+            log = log | {"history": [*log["history"], _row(at, steps, distributed.fetch(carry[1]), probe(carry[0]))]}
+            watch.epoch(log["history"][-1])
+        overdue = time.monotonic() - saved > save_every
+        stopping, overdue, pace = distributed.all_max(watch.stop_requested(), overdue, pace)
         if stopping or overdue or at == total:
             store.save(at, distributed.fetch(carry), log)
             saved = time.monotonic()

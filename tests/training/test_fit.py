@@ -78,7 +78,7 @@ class Callbacks:
         return self.calls is not None and len(self.images) > self.calls
 
 
-def trained(examples, model="plain", objective=AdversarialTraining(0.5), store=None, watch=None, **settings):
+def trained(examples, model="plain", objective=AdversarialTraining(ATTACK, 0.5), store=None, watch=None, **settings):
     settings = Training(**{"batch": 5, "epochs": 2, "optimizer": Adam(0.01)} | settings)
     return fit(
         MODELS[model], objective, settings, examples, KEYS, store or Memory(), watch or Callbacks(), save_every=0

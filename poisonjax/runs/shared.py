@@ -1,0 +1,118 @@
+"""Networks that no poison touches: trained once for the same data, settings, seed and code, and shared between runs."""
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from poisonjax.models.network import Network
+from poisonjax.overrides import to_json
+from poisonjax.reports.console import say
+from poisonjax.runs.job import Run
+from poisonjax.runtime.checkpoint import Checkpoints
+from poisonjax.training import Interrupted, Objective, Training, fresh
+
+PACKAGE = pathlib.Path(__file__).parents[1]
+FOLDERS = ("attacks", "models", "runtime", "training")  # the code that a trained network depends on
+
+
+def digest(job: Run, seed: int, model: Network, objective: Objective, settings: Training, stream: str) -> str | None:
+    """The name of a network among the shared ones: of everything that its weights and curves depend on.
+
+    stream: which of a seed's random streams it is trained with. None if it must not be shared: with types that are no
+    part of this package, whose code has no digest, or over several processes.
+    """
+    if jax.process_count() > 1 or not all(map(_ours, (model, objective, settings, settings.optimizer))):
+        return None
+    data, device = job.dataset, jax.devices()[0]
+    rows = [hashlib.sha256(split.index.tobytes()).hexdigest() for split in (data.train, data.test)]
+    parts = {
+        "code": _code(),
+        "machine": [jax.__version__, device.platform, device.device_kind, jax.device_count()],
+        "data": [data.sha256, *rows],
+        "network": [to_json(model), to_json(objective), to_json(settings)],
+        "monitor": to_json(job.experiment.evaluation.attack) if objective.single_step else None,
+        "seed": [seed, stream, job.reader is not None],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _ours(setting: Any) -> bool:
+    return type(setting).__module__.startswith("poisonjax.")
+
+
+@functools.cache
+def _code() -> str:
+    """The digest of the source files that decide what training computes."""
+    files = [path for folder in FOLDERS for path in sorted((PACKAGE / folder).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+@contextlib.contextmanager
+def exchange(
+    job: Run, name: str | None, what: str, kept: Checkpoints, model: Network, objective: Objective, settings: Training
+) -> Iterator[None]:
+    """Take a shared network into the run's own checkpoints `kept`, or share the one that is trained meanwhile.
+
+    name: its `digest`; None shares nothing. what: the network, as people call it. A second process that wants the same
+    network waits for the first.
+    """
+    if name is None or job.shared is None:
+        yield
+        return
+    rows = len(job.dataset.train.label)
+    like = jax.eval_shape(
+        lambda key: fresh(model, objective, settings, rows, job.dataset.train.image[0], key), jax.random.key(0)
+    )
+    if _finished(kept, like, settings.total_steps(rows)) is not None:
+        yield
+        return
+    with _locked(job, job.shared / name, what):
+        shared = Checkpoints(job.shared / name, warn=say)
+        found = _finished(shared, like, settings.total_steps(rows))
+        if found is not None:
+            say(f"{what}: trained before, taken from {job.shared / name}")
+            kept.save(*found)
+        yield
+        trained = kept.latest(like) if found is None else None
+        if trained is not None:
+            shared.save(*trained)
+
+
+def _finished(store: Checkpoints, like: Any, steps: int) -> tuple[int, Any, dict] | None:
+    found = store.latest(like)
+    return found if found is not None and found[0] == steps else None
+
+
+@contextlib.contextmanager
+def _locked(job: Run, folder: pathlib.Path, what: str) -> Iterator[None]:
+    """Lock a shared network, waiting for a process that trains it. Interrupted on request."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a") as file:
+        waiting = False
+        while not _try_lock(file):
+            if not waiting:
+                say(f"{what}: waiting for another process, which trains the same network")
+            waiting = True
+            if job.stop_requested():
+                raise Interrupted(f"stopped while waiting for {what}")
+            time.sleep(0.2)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _try_lock(file) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
