@@ -2,10 +2,13 @@
 
 import dataclasses
 
+from poisonjax import data as datasets
 from poisonjax.attacks import AutoAttack, LossAttack
+from poisonjax.data import Dataset
 from poisonjax.data.subsets import All, Stratified, Unbalanced
 from poisonjax.defences.base import Defence
 from poisonjax.evaluation.analysis import Analysis
+from poisonjax.evaluation.metrics import METRICS
 from poisonjax.models.network import Network
 from poisonjax.poisons.base import Poison
 from poisonjax.training import Objective, Standard, Training
@@ -14,11 +17,19 @@ from poisonjax.training.optimizers import Optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """name: a tfds data set that `poisonjax.data.load` knows. train, test: which of its rows."""
+    """A data set and which of its rows are used.
+
+    name: a tfds data set that `poisonjax.data.load` knows. train, test: the rows. For data of one's own, a frozen
+    dataclass derived from this one, with a `load` that returns `poisonjax.data.from_arrays(...)`.
+    """
 
     name: str
     train: All | Stratified | Unbalanced = All()
     test: All | Stratified | Unbalanced = All()
+
+    def load(self, data_dir: str | None) -> Dataset:
+        """The whole data set, below `data_dir` (None: tfds's own default). ValueError where that fails."""
+        return datasets.load(self.name, data_dir)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +136,8 @@ class Experiment:
                     "both must be the number of classes of the data set"
                 )
         names = [arm.name for arm in self.arms]
+        if wrong := [row for row in self.reported if row.arm not in names or row.metric not in METRICS]:
+            raise ValueError(f"reported names {wrong[0].arm}.{wrong[0].metric}, which the experiment does not have")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"arms must have different names, got {twice[0]} twice")
         if self.poisoned and "standard" not in names:

@@ -1,6 +1,7 @@
 """Data: tfds records -> `Examples`, prepared without a network and read without TensorFlow."""
 
+from poisonjax.data.arrays import from_arrays
 from poisonjax.data.dataset import Dataset, load
 from poisonjax.data.sources import DataError
 
-__all__ = ["DataError", "Dataset", "load"]
+__all__ = ["DataError", "Dataset", "from_arrays", "load"]

@@ -21,6 +21,7 @@ class Dataset:
 
     version: of the tfds data set.
     train, test: image [n h w c] uint8, label [n] int32 below `classes`, index [n] int32 = 0 .. n-1.
+    label_names: of the classes; () where they have none but their numbers.
     sha256: hex digest of train image, train label, test image, test label, in this order, in C order.
     """
 
@@ -30,6 +31,7 @@ class Dataset:
     train: Examples
     test: Examples
     sha256: str
+    label_names: tuple[str, ...] = ()
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:
@@ -42,7 +44,8 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     builder, expected = prepare.prepared(name, data_dir), find(name).sha256
     arrays = _arrays(builder, expected)
     train, test = (Examples(*arrays[at : at + 2], np.arange(len(arrays[at]), dtype=np.int32)) for at in (0, 2))
-    return Dataset(name, str(builder.version), builder.info.features["label"].num_classes, train, test, expected)
+    features, names = builder.info.features, find(name).label_names
+    return Dataset(name, str(builder.version), features["label"].num_classes, train, test, expected, names)
 
 
 def _arrays(builder, expected: str) -> list[np.ndarray]:

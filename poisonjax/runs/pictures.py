@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from poisonjax.data import sources
 from poisonjax.reports import figures
 from poisonjax.runs.job import PoisonedData, Run, folder, target_labels
 from poisonjax.runtime.workdir import load_arrays
@@ -17,11 +16,10 @@ def pictures(job: Run, poisoned: PoisonedData) -> dict[str, Figure]:
     plan, made = job.experiment, {}
     if plan.poisoned:
         made["images"] = figures.image_grid(*poison_grid(job, poisoned), f"{plan.name}: what the attacker does")
-    names = sources.find(plan.data.name).label_names
     for analysis in plan.analyses:
         paths = {arm.name: folder(job, 0, arm.name) / analysis.name / "arrays.npz" for arm in plan.arms}
         arrays = {arm: load_arrays(path, analysis.arrays) for arm, path in paths.items()}
-        made |= analysis.figures(arrays, plan.name, names)
+        made |= analysis.figures(arrays, plan.name, job.dataset.label_names)
     return made
 
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax import data
 from poisonjax.data import Dataset
 from poisonjax.evaluation import metrics
 from poisonjax.evaluation.metrics import Count
@@ -31,7 +30,7 @@ from poisonjax.types import Array, Examples, take
 
 def load(experiment: Experiment, data_dir: str | None) -> Dataset:
     """The rows of the data set that the experiment uses. ValueError if the two do not fit."""
-    whole = data.load(experiment.data.name, data_dir)
+    whole = experiment.data.load(data_dir)
     used = dataclasses.replace(whole, train=experiment.data.train(whole.train), test=experiment.data.test(whole.test))
     experiment.check(used.classes, used.train.image.shape[1:], len(used.train.label))
     experiment.poison.select(jnp.asarray(used.train.label), stream_key(0, "poison"))  # raises if rows are too few

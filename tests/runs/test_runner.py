@@ -1,47 +1,53 @@
-"""A run on real images: each arm learns from its own data, and what is asked to stop stops."""
+"""A run on real images: each arm learns from its own data, and a request to stop is obeyed."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from experiments import mnist_badnets, mnist_clean_label
-from poisonjax.experiment import ARMS
+from experiments import _scales, mnist_badnets, mnist_clean_label
+from poisonjax.attacks import PGD, Linf
+from poisonjax.keys import stream_key
 from poisonjax.overrides import override
 from poisonjax.runs import runner
+from poisonjax.runs.job import Run
+from poisonjax.runs.pictures import poison_grid
 from poisonjax.training import Interrupted
+
+WEAK = PGD(Linf(0.1), step=0.05, steps=3)  # a network of the smoke scale is too small for more
 
 
 def job(module, workdir, data_dir, *assignments, **settings):
-    """The smoke scale with overrides, and the three arms that every experiment on poison has."""
-    plan = dataclasses.replace(module.experiment("smoke"), arms=ARMS)
+    """The smoke scale with overrides, and the arms that every experiment on poison has."""
+    standard, _, pgd_at, control, clean = _scales.report_arms(WEAK, WEAK)
+    plan = dataclasses.replace(module.experiment("smoke"), arms=(standard, pgd_at, control, clean), reported=())
     for assignment in assignments:
         plan = override(plan, assignment)
-    return runner.Run(plan, runner.load(plan, data_dir), workdir, "smoke", **settings)
+    return Run(plan, runner.load(plan, data_dir), workdir, "smoke", **settings)
 
 
 @pytest.fixture(scope="module")
 def loud(data_dir, tmp_path_factory):
     """A backdoor that nobody could miss."""
-    weak = "PGD(Linf(.1), step=.05, steps=3)"  # a network of the smoke scale is too small for more
     settings = ["poison.target=0", "poison.rate=.3", "poison.trigger=Square(6)", "train.epochs=25"]
-    settings += [f"train.attack={weak}", f"evaluation.attack={weak}"]
+    settings += ["evaluation.attack=PGD(Linf(.1), step=.05, steps=3)"]
     asked = job(mnist_badnets, tmp_path_factory.mktemp("loud"), data_dir, *settings)
     return asked, runner.run(asked)
 
 
 def test_poisoned_arms_have_the_backdoor_and_the_control_has_not(loud):
     rates = {arm: metrics["attack_success_rate"]["mean"] for arm, metrics in loud[1]["arms"].items()}
-    assert rates["standard"] > 0.9 and rates["pgd_at"] > 0.9 and rates["pgd_at_clean_data"] < 0.3
+    assert rates["standard"] > 0.9 and rates["pgd_at"] > 0.9
+    assert rates["pgd_at_as_reported_clean_data"] < 0.3 and rates["standard_clean_data"] < 0.3
     assert loud[1]["attack_gate"]["passed"] and "the backdoor survives pgd_at" in loud[1]["finding"]
 
 
 def test_adversarial_arms_are_more_robust(loud):
     robust = {arm: metrics["robust_accuracy"]["mean"] for arm, metrics in loud[1]["arms"].items()}
-    assert min(robust["pgd_at"], robust["pgd_at_clean_data"]) > robust["standard"] + 0.1
+    assert min(robust["pgd_at"], robust["pgd_at_as_reported_clean_data"]) > robust["standard"] + 0.1
 
 
-def test_curves_end_where_the_judgement_is(loud):
+def test_curves_end_at_the_final_metrics(loud):
     for metrics in loud[1]["arms"].values():
         (history,) = metrics["history"]
         assert [row["epoch"] for row in history] == list(range(1, 26))
@@ -51,7 +57,7 @@ def test_curves_end_where_the_judgement_is(loud):
 
 def test_the_picture_shows_poisoned_rows(loud):
     asked, _ = loud
-    columns, labels = runner.pictured(asked, runner.poison_data(asked, 0))
+    columns, labels = poison_grid(asked, runner.poison_data(asked, 0))
     changed = np.abs(columns["perturbation"]).max((1, 2, 3))
     assert (changed > 0).all() and all(label.endswith("labelled 0") for label in labels)
     np.testing.assert_allclose(columns["poisoned"], columns["training image"] + columns["perturbation"], atol=1e-6)
@@ -60,16 +66,22 @@ def test_the_picture_shows_poisoned_rows(loud):
 
 def test_seeds_differ_and_arms_share_a_start(data_dir, tmp_path):
     asked = job(mnist_clean_label, tmp_path, data_dir)
-    first, other = (runner.stream(seed, name) for seed, name in ((0, "poison"), (1, "poison")))
-    assert (first != other) and (runner.stream(0, "network") != first)
+    first, other = (stream_key(seed, name) for seed, name in ((0, "poison"), (1, "poison")))
+    assert (first != other) and (stream_key(0, "network") != first)
     rows = [runner.poison_data(asked, seed).rows for seed in (0, 1)]
     assert len(rows[0]) == len(rows[1]) == 10 and set(rows[0]) != set(rows[1])
 
 
-def test_a_request_to_stop_is_heard_while_judging_and_nothing_half_done_is_kept(data_dir, tmp_path):
+def test_stop_while_judging_keeps_nothing_half_done(data_dir, tmp_path):
     asked = job(mnist_badnets, tmp_path, data_dir, "train.max_steps=1")
     stopping = dataclasses.replace(asked, stop_requested=lambda: True)
     with pytest.raises(Interrupted, match="seed 0 standard test, which starts again"):
         runner.run(stopping)
     assert not list(tmp_path.rglob("result.json")) and not (tmp_path / "record.json").exists()
     assert runner.run(asked)["arms"]["standard"]["clean_accuracy"]["denominator"] == [100]
+
+
+def test_gate_is_relative_to_the_same_training_on_clean_data(loud):
+    gate, arms = loud[1]["attack_gate"], loud[1]["arms"]
+    asr, control = (arms[arm]["attack_success_rate"]["mean"] for arm in ("standard", "standard_clean_data"))
+    assert gate["excess"] == pytest.approx((asr - control) / (1 - control)) and gate["passed"]
