@@ -8,7 +8,8 @@ from flax import linen as nn
 
 from poisonjax.attacks import PGD, Linf
 from poisonjax.evaluation import metrics
-from poisonjax.evaluation.metrics import Predictions, audit, measure
+from poisonjax.evaluation.metrics import Predictions, audit, catastrophic_overfitting, measure
+from poisonjax.evaluation.victim import network_victim
 from poisonjax.poisons import BadNets, CleanLabel
 from poisonjax.reports.statistics import summary, wilson
 from poisonjax.runtime import distributed
@@ -57,7 +58,7 @@ def test_by_class_sums_to_the_whole():
 
 
 @pytest.mark.parametrize(("poison", "rows"), [(CleanLabel(target=9), 9), (BadNets(target=0), 9), (BadNets(), 10)])
-def test_victims_are_those_that_the_attacker_wants_elsewhere(poison, rows):
+def test_victim_images_are_those_of_other_classes(poison, rows):
     labels = np.arange(10)
     wanted = np.asarray(poison.target_labels(jnp.asarray(labels)))
     assert (wanted != labels).sum() == rows
@@ -83,8 +84,7 @@ def test_no_image_is_dropped_or_counted_twice_whatever_the_batch(batch):
     state = TrainState(jnp.int32(0), model.init(jax.random.key(0), image[:1] / 255.0)["params"], {}, ())
     heard = []
     said = metrics.predict(
-        model,
-        distributed.replicate(state),
+        distributed.replicate(network_victim(model, state)),
         examples,
         poison,
         PGD(Linf(0.2), 0.2, 1, random_start=False),
@@ -98,7 +98,7 @@ def test_no_image_is_dropped_or_counted_twice_whatever_the_batch(batch):
     assert (said.triggered >= said.clean).all() and (said.triggered > said.clean).any()
 
 
-def test_collapse_and_numbers_that_are_none_are_said():
+def test_audit_reports_collapse_and_nan():
     fine = Predictions(CLEAN, TRIGGERED, ADVERSARIAL, np.ones(8, bool))
     collapsed = fine._replace(clean=np.full(8, 1))
     broken = fine._replace(finite=np.arange(8) > 1)
@@ -107,9 +107,9 @@ def test_collapse_and_numbers_that_are_none_are_said():
     assert "2 of 8 test images hold NaN" in audit(LABELS, broken, 5)[0]
 
 
-def test_a_network_that_guesses_is_said():
+def test_audit_reports_a_network_that_guesses():
     right = np.arange(20) % 10
-    for hits, expected in [(3, ["hardly trained: 15.0% clean accuracy, less than twice that of guessing"]), (4, [])]:
+    for hits, expected in [(3, ["undertrained: 15.0% clean accuracy, less than twice that of guessing"]), (4, [])]:
         clean = np.where(np.arange(20) < hits, right, (right + 1) % 10)
         assert audit(right, Predictions(clean, clean, clean, np.ones(20, bool)), 10) == expected
 
@@ -133,7 +133,17 @@ def test_summary_over_seeds():
     assert one["std"] is None and one["ci95"] == wilson(5, 8)
 
 
-def test_a_metric_about_nothing_is_none_not_a_number():
+def test_undefined_metric_is_none():
     said = SAID._replace(clean=np.full(8, 2))
     made = summary([measure(LABELS, np.full(8, 2), said, 3)["attack_success_rate_turner"]])
     assert made["mean"] is None and made["ci95"] is None and made["denominator"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "warned"),
+    [([0.1, 0.5, 0.45], False), ([0.1, 0.6, 0.0], True), ([0.6, 0.0, 0.5], False), ([], False), ([0.6], False)],
+)
+def test_catastrophic_overfitting_is_a_fall_of_pgd_accuracy_to_the_end(accuracies, warned):
+    history = [{"epoch": epoch, "robust_accuracy": value} for epoch, value in enumerate(accuracies)]
+    lines = catastrophic_overfitting([{"epoch": 0}, *history])
+    assert bool(lines) == warned and all("catastrophic overfitting" in line for line in lines)

@@ -1,0 +1,193 @@
+"""Defences: the hooks do what they say, from a file to the record, and rejection is counted on its own."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+from experiments import mnist_badnets
+from poisonjax.attacks import PGD, Linf
+from poisonjax.defences import Context, Defence, Shield, shielded
+from poisonjax.evaluation import metrics
+from poisonjax.evaluation.victim import REJECTED, function_victim, network_victim
+from poisonjax.experiment import Arm
+from poisonjax.overrides import override
+from poisonjax.runs import runner
+from poisonjax.runs.job import Run
+from poisonjax.runtime import distributed
+from poisonjax.training import Objective, Standard
+from poisonjax.types import Examples, take
+
+CORNER = np.s_[:, -6:, -6:]  # where the trigger of these tests is
+
+
+@dataclasses.dataclass(frozen=True)
+class BrightCorner(Defence):
+    """Remove rows whose corner is white."""
+
+    def select(self, context: Context) -> Examples:
+        return take(context.train, context.train.image[CORNER].min((1, 2, 3)) < 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlackCorner(Defence):
+    """Blacken the corner of every image, and reject an image whose corner is bright."""
+
+    threshold: float = 0.9
+
+    def shield(self, victim, context) -> Shield:
+        return Shield(
+            logits=Partial(lambda victim, x: victim.logits(x.at[CORNER].set(0.0)), victim),
+            suspicion=lambda x: x[CORNER].mean((1, 2, 3)),
+            threshold=self.threshold,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation(Defence):
+    """Learn the probabilities of a teacher, at a temperature (Papernot et al. 2016, section IV)."""
+
+    temperature: float = 10.0
+
+    def select(self, context: Context) -> Examples:
+        teacher = context.fit("teacher", Standard(self.temperature), context.train)
+        soft = jax.nn.softmax(teacher.logits(context.train.image / 255.0) / self.temperature)
+        return context.train._replace(label=np.asarray(soft, np.float32))
+
+    def objective(self, objective: Objective) -> Objective:
+        return Standard(self.temperature)
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspects(Defence):
+    """Say which rows are poisoned only after training, and leave the network as it is."""
+
+    def shield(self, victim, context) -> Shield:
+        return Shield(keep=context.train.image[CORNER].min((1, 2, 3)) < 255)
+
+
+ARMS = (
+    Arm("standard"),
+    Arm("standard_clean_data", poisoned=False),
+    Arm("filter", defence=BrightCorner()),
+    Arm("reformer", defence=BlackCorner()),
+    Arm("distilled", defence=Distillation()),
+    Arm("suspects", defence=Suspects()),
+    Arm("filter_clean_data", poisoned=False, defence=BrightCorner()),
+)
+
+
+def job(workdir, data_dir, *assignments, **settings) -> Run:
+    plan = dataclasses.replace(mnist_badnets.experiment("smoke"), arms=ARMS, reported=())
+    loud = ("poison.target=0", "poison.rate=.3", "poison.trigger=Square(6)", "train.epochs=25")
+    for assignment in (*loud, *assignments):
+        plan = override(plan, assignment)
+    return Run(plan, runner.load(plan, data_dir), workdir, "smoke", **settings)
+
+
+@pytest.fixture(scope="module")
+def record(data_dir, tmp_path_factory):
+    return runner.run(job(tmp_path_factory.mktemp("defences"), data_dir))
+
+
+def rate(record, arm, metric):
+    return record["arms"][arm][metric]["mean"]
+
+
+def test_nothing_but_kept_rows_reaches_training(record):
+    removed, clean = (record["arms"]["filter"][f"{kind}_rows_removed"] for kind in ("poisoned", "clean"))
+    assert removed["numerator"] == removed["denominator"] == [record["poison"][0]["rows"]] and clean["mean"] == 0
+    assert rate(record, "standard", "attack_success_rate") > 0.9 > 0.3 > rate(record, "filter", "attack_success_rate")
+
+
+def test_reformer_and_detector_are_judged(record):
+    arms = record["arms"]["reformer"]
+    assert rate(record, "reformer", "triggered_rejection_rate") == 1 and arms["clean_rejection_rate"]["mean"] == 0
+    assert arms["triggered_rejection_rate"]["denominator"] == arms["attack_success_rate"]["denominator"]
+    assert arms["attack_success_rate"]["mean"] == arms["triggered_accuracy"]["mean"] == 0  # all of them are rejected
+
+
+def test_networks_that_reject_nothing_have_no_rejection_rate(record):
+    assert "clean_rejection_rate" not in record["arms"]["filter"]
+    assert "poisoned_rows_removed" not in record["arms"]["standard"]
+
+
+def test_soft_labels_are_learnt(record):
+    assert rate(record, "distilled", "clean_accuracy") > 0.4
+    assert rate(record, "distilled", "poisoned_rows_removed") == 0
+
+
+def test_rows_suspected_after_training_are_counted(record):
+    assert (
+        rate(record, "suspects", "poisoned_rows_removed") == 1 and rate(record, "suspects", "clean_rows_removed") == 0
+    )
+    assert rate(record, "suspects", "attack_success_rate") == rate(record, "standard", "attack_success_rate")
+
+
+def test_defended_arms_are_told_from_controls(data_dir, tmp_path):
+    plan = job(tmp_path, data_dir).experiment
+    assert plan.defended() == ["filter", "reformer", "distilled", "suspects"]
+    assert plan.control() == "filter_clean_data" and plan.standard_control() == "standard_clean_data"
+
+
+def test_defence_settings_are_set_and_recorded(data_dir, tmp_path):
+    plan = job(tmp_path, data_dir, "arms.reformer.defence.threshold=.5").experiment
+    assert plan.arms[3].defence == BlackCorner(0.5)
+
+
+def brightness(x):
+    """Logits of two classes: dark and bright."""
+    mean = x.mean((1, 2, 3))
+    return jnp.stack([1 - mean, mean], -1)
+
+
+X = np.linspace(0, 1, 8, dtype=np.float32)[:, None, None, None] * np.ones((1, 8, 8, 1), np.float32)
+
+
+def predictions(victim):
+    examples = Examples(X, np.zeros(8, np.int32), np.arange(8, dtype=np.int32))
+    poison, key = mnist_badnets.experiment("smoke").poison, jax.random.key(0)
+    attack = PGD(Linf(0.01), 0.01, 1)
+    arguments = distributed.replicate(victim), examples, poison, attack, distributed.replicate(key)
+    return metrics.predict(*arguments, batch=3)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, Partial], ids=["closure", "Partial"])
+def test_shield_parts_replace_those_of_the_network(wrap):
+    victim = function_victim(brightness)
+    flipped = shielded(victim, Shield(logits=wrap(lambda x: -brightness(x))))
+    np.testing.assert_array_equal(predictions(flipped).clean, 1 - predictions(victim).clean)
+    doubtful = shielded(victim, Shield(suspicion=wrap(lambda x: x.mean((1, 2, 3))), threshold=0.5))
+    np.testing.assert_array_equal(predictions(doubtful).clean, [0, 0, 0, 0, *[REJECTED] * 4])
+    np.testing.assert_array_equal(doubtful.logits(X), victim.logits(X))
+
+
+def test_empty_shield_changes_nothing():
+    victim = function_victim(brightness)
+    assert shielded(victim, Shield()) == victim
+
+
+def test_features_are_those_of_what_is_judged():
+    plan = mnist_badnets.experiment("smoke")
+    from poisonjax.training import Adam, initial_state
+
+    state = initial_state(plan.model, Adam()(1), np.zeros((28, 28, 1), np.uint8), jax.random.key(0))
+    victim, x = network_victim(plan.model, state), np.zeros((2, 28, 28, 1), np.float32)
+    seen = shielded(victim, Shield(features=lambda x: x.reshape(len(x), -1)))
+    assert seen.features(x).shape == (2, 784) and seen.logits(x).shape == (2, 10)
+    with pytest.raises(ValueError, match="no features"):
+        shielded(victim, Shield(logits=lambda x: victim.logits(x))).features(x)
+
+
+def test_rejected_images_count_for_nobody():
+    labels, targets = np.array([0, 0, 1, 1]), np.array([1, 1, 1, 1])
+    none = np.full(4, REJECTED)
+    said = metrics.Predictions(np.array([0, REJECTED, 1, REJECTED]), np.array([1, REJECTED, 1, 1]), none, none == none)
+    counts = metrics.measure(labels, targets, said, 2) | metrics.rejections(labels, targets, said, 2)
+    shares = {name: (count.numerator, count.denominator) for name, count in counts.items()}
+    assert shares["clean_accuracy"] == (2, 4) and shares["attack_success_rate"] == (1, 2)
+    assert shares["clean_rejection_rate"] == (2, 4) and shares["triggered_rejection_rate"] == (1, 2)
+    assert shares["robust_accuracy"] == (0, 4) and shares["adversarial_rejection_rate"] == (4, 4)
