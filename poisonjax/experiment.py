@@ -3,7 +3,7 @@
 import dataclasses
 
 from poisonjax.attacks import AutoAttack, LossAttack
-from poisonjax.data.subsets import All, Stratified, Unbalanced
+from poisonjax.data.subsets import All, Subset
 from poisonjax.defences.base import Defence
 from poisonjax.evaluation.analysis import Analysis
 from poisonjax.models.network import Network
@@ -17,8 +17,8 @@ class Data:
     """name: a tfds data set that `poisonjax.data.load` knows. train, test: which of its rows."""
 
     name: str
-    train: All | Stratified | Unbalanced = All()
-    test: All | Stratified | Unbalanced = All()
+    train: Subset = All()
+    test: Subset = All()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +159,7 @@ class Experiment:
         """ValueError if it does not fit a data set of so many classes, images [h w c] and training rows."""
         if self.model.classes != classes:
             raise ValueError(f"model.classes must be {classes} for {self.data.name}, got {self.model.classes}")
+        self.poison.check(shape)
         for where, attack in self.attacks().items():
             if attack.ball.eps > attack.ball.max_radius(shape):
                 raise ValueError(
