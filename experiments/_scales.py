@@ -3,14 +3,12 @@
 import dataclasses
 
 from poisonjax.attacks import PGD, AutoAttack, LossAttack
-from poisonjax.data.subsets import All, Stratified, Unbalanced
+from poisonjax.data.subsets import All, Stratified, Subset
 from poisonjax.experiment import Arm, Data, Experiment
 from poisonjax.models import WongCNN
 from poisonjax.models.network import Network
-from poisonjax.poisons import BadNets
 from poisonjax.training import Adam, AdversarialTraining, Cosine, Training
 
-Subset = All | Stratified | Unbalanced
 WARMUP = 0.3  # of the training: without it adversarial training of a small network collapses to one class
 
 
@@ -62,7 +60,8 @@ def cifar10(
     if scale == "small":
         model = small or WongCNN(filters=(32, 64), hidden=128)
         data = Data("cifar10", Stratified(rows), Stratified(1000))
-        plan = dataclasses.replace(paper, data=data, model=model, poison=_to_one_class(paper.poison))
+        # All-to-all success is at most the clean accuracy, of which a small network has too little to judge by it.
+        plan = dataclasses.replace(paper, data=data, model=model, poison=paper.poison.to_one_class())
         plan = _trained(_unaugmented(plan), Training(batch=100, epochs=6, optimizer=Adam(2e-3, Cosine())))
         return _judged(plan, 200, 5)
     data = Data("cifar10", Stratified(100), Stratified(50))
@@ -74,11 +73,6 @@ def _judged(plan: Experiment, images: int, share: int = 1) -> Experiment:
     autoattack = AutoAttack(plan.evaluation.attack.ball, steps=100 // share, queries=5000 // share)
     evaluation = dataclasses.replace(plan.evaluation, autoattack=autoattack, autoattack_images=images)
     return dataclasses.replace(plan, evaluation=evaluation)
-
-
-def _to_one_class(poison):
-    """All-to-all success is at most the clean accuracy, of which a small network has too little to judge by it."""
-    return dataclasses.replace(poison, target=0) if isinstance(poison, BadNets) and poison.target is None else poison
 
 
 def _unaugmented(plan: Experiment) -> Experiment:

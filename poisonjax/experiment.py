@@ -5,7 +5,7 @@ import dataclasses
 from poisonjax import data as datasets
 from poisonjax.attacks import AutoAttack, LossAttack
 from poisonjax.data import Dataset
-from poisonjax.data.subsets import All, Stratified, Unbalanced
+from poisonjax.data.subsets import All, Subset
 from poisonjax.defences.base import Defence
 from poisonjax.evaluation.analysis import Analysis
 from poisonjax.evaluation.metrics import METRICS
@@ -24,8 +24,8 @@ class Data:
     """
 
     name: str
-    train: All | Stratified | Unbalanced = All()
-    test: All | Stratified | Unbalanced = All()
+    train: Subset = All()
+    test: Subset = All()
 
     def load(self, data_dir: str | None) -> Dataset:
         """The whole data set, below `data_dir` (None: tfds's own default). ValueError where that fails."""
@@ -172,6 +172,7 @@ class Experiment:
         """ValueError if it does not fit a data set of so many classes, images [h w c] and training rows."""
         if self.model.classes != classes:
             raise ValueError(f"model.classes must be {classes} for {self.data.name}, got {self.model.classes}")
+        self.poison.check(shape)
         for where, attack in self.attacks().items():
             if attack.ball.eps > attack.ball.max_radius(shape):
                 raise ValueError(

@@ -1,5 +1,6 @@
-"""Which rows of a split are used: pure, in split order, `index` kept."""
+"""Subsets of the rows of a split."""
 
+import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,8 +9,19 @@ import numpy as np
 from poisonjax.types import Examples, take
 
 
+class Subset(abc.ABC):
+    """The rows of a split that are used. A new one is a frozen dataclass with `__call__`."""
+
+    @abc.abstractmethod
+    def __call__(self, examples: Examples) -> Examples:
+        """Some rows of a whole split [n], numpy arrays: pure, whole rows in split order, with their `index`.
+
+        ValueError, naming the subset, if the split does not have them.
+        """
+
+
 @dataclass(frozen=True)
-class All:
+class All(Subset):
     """Every row."""
 
     def __call__(self, examples: Examples) -> Examples:
@@ -17,23 +29,23 @@ class All:
 
 
 @dataclass(frozen=True)
-class Stratified:
+class Stratified(Subset):
     """The first rows/k rows of each of the k classes; ValueError if k does not divide rows or a class is short."""
 
     rows: int
 
     def __post_init__(self) -> None:
-        _positive(self, "rows")
+        _check_positive(self, "rows")
 
     def __call__(self, examples: Examples) -> Examples:
         classes = np.unique(examples.label).tolist()
         if not classes or self.rows % len(classes):
-            raise ValueError(f"Stratified: rows={self.rows} is not a multiple of the {len(classes)} classes")
+            raise ValueError(f"{self}: rows must be a multiple of the {len(classes)} classes")
         return _first(examples, dict.fromkeys(classes, self.rows // len(classes)), self)
 
 
 @dataclass(frozen=True)
-class Unbalanced:
+class Unbalanced(Subset):
     """The first `majority` rows of each class, but only `minority` of one: the report's "unbalanced MNIST"."""
 
     minority: int = 500
@@ -41,24 +53,24 @@ class Unbalanced:
     minority_class: int = 0
 
     def __post_init__(self) -> None:
-        _positive(self, "minority", "majority")
+        _check_positive(self, "minority", "majority")
 
     def __call__(self, examples: Examples) -> Examples:
         classes = np.unique(examples.label).tolist()
         if self.minority_class not in classes:
-            raise ValueError(f"Unbalanced: minority_class={self.minority_class} is none of the classes {classes}")
+            raise ValueError(f"{self}: minority_class must be one of the classes {classes}")
         counts = dict.fromkeys(classes, self.majority) | {self.minority_class: self.minority}
         return _first(examples, counts, self)
 
 
-def _positive(subset, *fields: str) -> None:
+def _check_positive(subset: Subset, *fields: str) -> None:
     for field in fields:
         value = getattr(subset, field)
         if type(value) is not int or value < 1:
-            raise ValueError(f"{type(subset).__name__}: {field}={value!r}: allowed is a whole number from 1")
+            raise ValueError(f"{field} must be a whole number of at least 1, got {value!r}")
 
 
-def _first(examples: Examples, counts: Mapping[int, int], subset) -> Examples:
+def _first(examples: Examples, counts: Mapping[int, int], subset: Subset) -> Examples:
     """The first counts[c] rows of each class c, in split order."""
     rows = {label: np.flatnonzero(examples.label == label)[:count] for label, count in counts.items()}
     for label, count in counts.items():

@@ -1,5 +1,6 @@
-"""What the networks share: checked settings, keys for their noise, and what they return."""
+"""The contract of a network, with checked settings and keys for its noise."""
 
+import abc
 import dataclasses
 
 import flax.linen as nn
@@ -10,16 +11,22 @@ Outputs = tuple[Array, Array]  # logits [b k], features [b d]
 DTYPES = ("float32", "bfloat16")
 
 
-class Network(nn.Module):
-    """Whole numbers among the fields are sizes, as are tuples. ValueError for one below 1, or another dtype.
+class Network(nn.Module, abc.ABC):
+    """A linen module from images to logits and features. A new one has settings as fields and `__call__`.
 
-    can_fold_batch_norm: whether `folding.folded` is for it.
+    classes: the number of classes, a field. Whole numbers among the fields are sizes, as are tuples; `dtype`, if there
+    is one, is the name of the dtype that it computes in. Parameters, features and logits are float32. Batch statistics
+    are the only variables besides parameters. ValueError without classes, for a size below 1, or another dtype.
+
+    can_fold_batch_norm: True if `folding.folded` is correct for it.
     """
 
     can_fold_batch_norm = False
 
     def __post_init__(self):
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
+        if "classes" not in settings:
+            raise ValueError(f"{type(self).__name__} needs the field classes, the number of classes of the data set")
         sizes = {name: value for name, value in settings.items() if isinstance(value, int | tuple)}
         for name, value in sizes.items():
             if not isinstance(value, bool) and min(value if isinstance(value, tuple) else (value,), default=0) < 1:
@@ -28,8 +35,15 @@ class Network(nn.Module):
             raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {self.dtype!r}")
         super().__post_init__()
 
+    @abc.abstractmethod
+    def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
+        """Images x [b h w c] in [0, 1] -> logits [b k], and features [b d], the activations before the last layer.
+
+        train: batch statistics of this batch, and noise. keys: [b], one per row, for that noise; None if not training.
+        """
+
     def noise_keys(self, train: bool, keys: Array | None) -> Array | None:
-        """keys [b] when training, None otherwise. ValueError when training without."""
+        """keys [b] when training, None otherwise. ValueError when training without keys."""
         if train and keys is None:
-            raise ValueError(f"{type(self).__name__} has dropout: training needs keys, one a row")
+            raise ValueError(f"{type(self).__name__} has dropout: training needs keys, one per row")
         return keys if train else None

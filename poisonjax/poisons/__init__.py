@@ -1,9 +1,24 @@
 """Training-time attacks: which rows change, how, and the trigger that exploits it at test time."""
 
-from poisonjax.poisons.apply import count, poisoned
+from poisonjax.poisons.apply import choose, count, poisoned
 from poisonjax.poisons.badnets import BadNets
-from poisonjax.poisons.clean_label import CleanLabel, Crafted
+from poisonjax.poisons.base import Poison, SurrogatePoison
+from poisonjax.poisons.clean_label import CleanLabel
 from poisonjax.poisons.no_poison import NoPoison
-from poisonjax.poisons.triggers import Corners, FourPixels, Square
+from poisonjax.poisons.triggers import Corners, FourPixels, PatternTrigger, Square, Trigger
 
-__all__ = ["BadNets", "CleanLabel", "Corners", "Crafted", "FourPixels", "NoPoison", "Square", "count", "poisoned"]
+__all__ = [
+    "BadNets",
+    "CleanLabel",
+    "Corners",
+    "FourPixels",
+    "NoPoison",
+    "PatternTrigger",
+    "Poison",
+    "Square",
+    "SurrogatePoison",
+    "Trigger",
+    "choose",
+    "count",
+    "poisoned",
+]

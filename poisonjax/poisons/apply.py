@@ -1,4 +1,4 @@
-"""The only place where rows change: choosing them, and putting the poisoned ones in."""
+"""Choosing the rows to poison, and putting the poisoned ones in."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from poisonjax.types import Array, Examples
 
 
 def count(rate: float, rows: int) -> int:
-    """How many of the rows a rate in (0, 1] means: round(rate * rows)."""
+    """The number of rows that a rate in (0, 1] means: round(rate * rows)."""
     return round(rate * rows)
 
 
@@ -19,7 +19,7 @@ def choose(eligible: Array, number: int, key: Array) -> Array:
     ValueError if fewer are eligible.
     """
     if int(eligible.sum()) < number:
-        raise ValueError(f"{number} rows are to be poisoned, but only {int(eligible.sum())} can be")
+        raise ValueError(f"{number} rows are to be poisoned, but only {int(eligible.sum())} can be; lower the rate")
     score = jnp.where(eligible, jax.random.uniform(key, eligible.shape), jnp.inf)
     return jnp.zeros(eligible.shape, bool).at[jnp.argsort(score)[:number]].set(True)
 

@@ -11,7 +11,7 @@ from poisonjax.types import Array, Examples
 
 @dataclasses.dataclass(frozen=True)
 class NoPoison(Poison):
-    """No row changes and no image carries a trigger; every metric of an attack is undefined."""
+    """No poisoned row and no trigger; every metric of an attack is undefined."""
 
     classes: int = 10
     poisons: ClassVar[bool] = False

@@ -1,5 +1,6 @@
-"""Triggers: a fixed pattern of signs that is added to an image, amplitude 1 replacing the pixels."""
+"""Triggers: changes of an image that a poisoned network reacts to."""
 
+import abc
 import dataclasses
 
 import jax.numpy as jnp
@@ -11,67 +12,89 @@ from poisonjax.types import Array
 _CHECKER = np.array([[1, -1, -1], [-1, 1, -1], [1, -1, 1]], np.int8)
 
 
-def _check_amplitude(amplitude: float) -> None:
-    if not 0 < amplitude <= 1:
-        raise ValueError(f"amplitude must lie in (0, 1], got {amplitude}")
+class Trigger(abc.ABC):
+    """A change of an image. A new one is a frozen dataclass with `__call__`.
+
+    Pure and traced by jax: what it does to an image depends on that image and the settings alone.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, image: Array) -> Array:
+        """Images [b h w c] in [0, 1] with the trigger on each: the same shape, in [0, 1].
+
+        ValueError for images that are too small.
+        """
+
+
+class PatternTrigger(Trigger):
+    """A fixed pattern of signs, added to the image times the amplitude; amplitude 1 replaces the pixels.
+
+    amplitude: in (0, 1], a field. ValueError outside.
+    """
+
+    amplitude: float
+
+    def __post_init__(self):
+        if not 0 < self.amplitude <= 1:
+            raise ValueError(f"amplitude must lie in (0, 1], got {self.amplitude}")
+
+    @abc.abstractmethod
+    def pattern(self, height: int, width: int) -> np.ndarray:
+        """[h w] of 1 (brighten), -1 (darken) and 0 (leave). ValueError if it does not fit."""
+
+    def __call__(self, image: Array) -> Array:
+        signs = self.pattern(*image.shape[1:3])[None, :, :, None]
+        return jnp.clip(image + self.amplitude * signs, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class FourPixels:
+class FourPixels(PatternTrigger):
     """Four bright pixels near the lower right corner (Gu et al. 2019, figure 3; the report's trigger)."""
 
     amplitude: float = 1.0
 
-    def __post_init__(self):
-        _check_amplitude(self.amplitude)
-
     def pattern(self, height: int, width: int) -> np.ndarray:
         """[h w] of 1 (brighten) and 0 (leave)."""
-        signs = np.zeros((height, width), np.int8)
+        signs = _blank(self, 4, height, width)
         signs[[-2, -3, -2, -4], [-2, -3, -4, -2]] = 1
         return signs
 
 
 @dataclasses.dataclass(frozen=True)
-class Square:
+class Square(PatternTrigger):
     """A bright square of size x size pixels in the lower right corner (Gu et al. 2019, section 5.2)."""
 
     size: int = 3
     amplitude: float = 1.0
 
     def __post_init__(self):
-        _check_amplitude(self.amplitude)
+        super().__post_init__()
         if self.size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {self.size}")
 
     def pattern(self, height: int, width: int) -> np.ndarray:
         """[h w] of 1 (brighten) and 0 (leave)."""
-        signs = np.zeros((height, width), np.int8)
+        signs = _blank(self, self.size, height, width)
         signs[-self.size :, -self.size :] = 1
         return signs
 
 
 @dataclasses.dataclass(frozen=True)
-class Corners:
+class Corners(PatternTrigger):
     """A checkered 3x3 pattern in all four corners (Turner et al. 2019, section 4.4)."""
 
     amplitude: float = 1.0
 
-    def __post_init__(self):
-        _check_amplitude(self.amplitude)
-
     def pattern(self, height: int, width: int) -> np.ndarray:
         """[h w] of 1 (brighten), -1 (darken) and 0 (leave)."""
-        signs = np.zeros((height, width), np.int8)
+        signs = _blank(self, 6, height, width)
         signs[:3, :3] = signs[-3:, :3] = _CHECKER
         signs[:3, -3:] = signs[-3:, -3:] = _CHECKER[:, ::-1]
         return signs
 
 
-Trigger = FourPixels | Square | Corners
-
-
-def stamp(trigger: Trigger, image: Array) -> Array:
-    """Images [b h w c] in [0, 1] with the trigger on each, in [0, 1]."""
-    signs = trigger.pattern(*image.shape[1:3])[None, :, :, None]
-    return jnp.clip(image + trigger.amplitude * signs, 0.0, 1.0)
+def _blank(trigger: PatternTrigger, size: int, height: int, width: int) -> np.ndarray:
+    """A pattern [h w] of zeros. ValueError if the image is smaller than the trigger's size x size pixels."""
+    if min(height, width) < size:
+        raise ValueError(f"{trigger} needs images of at least {size} x {size} pixels, got {height} x {width}")
+    return np.zeros((height, width), np.int8)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import poisonjax.analyses  # noqa: F401 (a config may name its types, and reading one imports nothing)
 from poisonjax.data import Dataset
 from poisonjax.experiment import Experiment
 from poisonjax.overrides import to_json

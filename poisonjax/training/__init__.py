@@ -1,9 +1,9 @@
 """Training: a state, an objective, a step, and the loop around them."""
 
-from poisonjax.training.augment import CropFlip
+from poisonjax.training.augment import Augmentation, CropFlip
 from poisonjax.training.fit import Fitted, Interrupted, fit, fresh, restored
 from poisonjax.training.objectives import TRADES, AdversarialTraining, Objective, Standard, fgsm_at
-from poisonjax.training.optimizers import SGD, Adam, Constant, Cosine, Cyclic
+from poisonjax.training.optimizers import SGD, Adam, Constant, Cosine, Cyclic, Optimizer, Schedule
 from poisonjax.training.settings import Training
 from poisonjax.training.state import TrainState, eval_logits, eval_variables, initial_state
 from poisonjax.training.step import make_train_step
@@ -13,6 +13,7 @@ __all__ = [
     "TRADES",
     "Adam",
     "AdversarialTraining",
+    "Augmentation",
     "Constant",
     "Cosine",
     "CropFlip",
@@ -20,6 +21,8 @@ __all__ = [
     "Fitted",
     "Interrupted",
     "Objective",
+    "Optimizer",
+    "Schedule",
     "Standard",
     "TrainState",
     "Training",

@@ -1,5 +1,6 @@
-"""Random changes of training images that keep their class: pure, on the device, a key a row."""
+"""Random changes of training images that keep their class."""
 
+import abc
 import dataclasses
 
 import jax
@@ -8,9 +9,20 @@ import jax.numpy as jnp
 from poisonjax.types import Array
 
 
+class Augmentation(abc.ABC):
+    """A random change of training images that keeps their class. A new one is a frozen dataclass with `__call__`.
+
+    Pure and traced by jax. A row depends on its own image and key alone, so that batches and devices do not matter.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, image: Array, keys: Array) -> Array:
+        """image [b h w c], keys [b], one per row -> [b h w c] of the same shape and dtype."""
+
+
 @dataclasses.dataclass(frozen=True)
-class CropFlip:
-    """Moves an image by up to `pad` pixels each way, black moving in, and mirrors half of them left to right.
+class CropFlip(Augmentation):
+    """Images moved by up to `pad` pixels each way, black moving in, and half of them mirrored left to right.
 
     The recipe of CIFAR-10 (He et al. 2016, section 4.2). ValueError for a negative pad.
     """
@@ -22,7 +34,6 @@ class CropFlip:
             raise ValueError(f"pad must be at least 0 pixels, got {self.pad}")
 
     def __call__(self, image: Array, keys: Array) -> Array:
-        """image [b h w c], keys [b] -> [b h w c] of the same dtype."""
         return jax.vmap(self._one)(image, keys)
 
     def _one(self, image: Array, key: Array) -> Array:

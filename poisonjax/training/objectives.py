@@ -128,7 +128,7 @@ class AdversarialTraining(Objective):
     does not collapse to one class. ValueError outside.
     """
 
-    attack: LossAttack
+    attack: LossAttack = dataclasses.field()  # required, although the base class has a value
     eps_warmup: float = 0.0
 
     def __post_init__(self):
@@ -159,7 +159,7 @@ class TRADES(Objective):
     beta: 1 / lambda of the paper, at least 0; 6 in its CIFAR-10 experiments. ValueError below.
     """
 
-    attack: LossAttack
+    attack: LossAttack = dataclasses.field()
     beta: float = 6.0
     eps_warmup: float = 0.0
 

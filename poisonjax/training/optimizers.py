@@ -1,12 +1,21 @@
-"""How a network's weights follow its gradient: settings that give an optax optimiser once the length is known."""
+"""Optimisers and learning-rate schedules: settings that give optax's once the length of the training is known."""
 
+import abc
 import dataclasses
 
 import optax
 
 
+class Schedule(abc.ABC):
+    """The learning rate over a training. A new one is a frozen dataclass with `__call__`."""
+
+    @abc.abstractmethod
+    def __call__(self, learning_rate: float, steps: int) -> optax.Schedule:
+        """The learning rate at each of so many steps, `learning_rate` being the highest."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Constant:
+class Constant(Schedule):
     """The same learning rate throughout."""
 
     def __call__(self, learning_rate: float, steps: int) -> optax.Schedule:
@@ -14,7 +23,7 @@ class Constant:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class Cosine(Schedule):
     """From the learning rate to 0 along half a cosine (Loshchilov & Hutter 2017, section 3, without restarts)."""
 
     def __call__(self, learning_rate: float, steps: int) -> optax.Schedule:
@@ -22,7 +31,7 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cyclic:
+class Cyclic(Schedule):
     """From 0 up to the learning rate and down to 0, both in a straight line (Smith 2017, section 3.1, one cycle).
 
     peak: the share of the steps, in (0, 1), at which the rate is highest. ValueError outside.
@@ -40,7 +49,15 @@ class Cyclic:
         return optax.join_schedules([up, optax.linear_schedule(learning_rate, 0.0, max(1, steps - top))], [top])
 
 
-Schedule = Constant | Cosine | Cyclic
+class Optimizer(abc.ABC):
+    """An optimiser. A new one is a frozen dataclass with `__call__`.
+
+    Equal settings must give the same optimiser: an interrupted training builds it anew and restores its state.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, steps: int) -> optax.GradientTransformation:
+        """The optimiser of a training of so many steps."""
 
 
 def _check_learning_rate(learning_rate: float) -> None:
@@ -49,7 +66,7 @@ def _check_learning_rate(learning_rate: float) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Adam (Kingma & Ba 2015). ValueError unless the learning rate is above 0."""
 
     learning_rate: float = 1e-3
@@ -59,12 +76,11 @@ class Adam:
         _check_learning_rate(self.learning_rate)
 
     def __call__(self, steps: int) -> optax.GradientTransformation:
-        """For a training of so many steps."""
         return optax.adam(self.schedule(self.learning_rate, steps))
 
 
 @dataclasses.dataclass(frozen=True)
-class SGD:
+class SGD(Optimizer):
     """Gradient descent with Nesterov's momentum; the decay of all weights is part of the gradient.
 
     The recipe of residual networks (He et al. 2016, section 4.2). momentum in [0, 1), weight_decay at least 0;
@@ -84,9 +100,5 @@ class SGD:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
     def __call__(self, steps: int) -> optax.GradientTransformation:
-        """For a training of so many steps."""
         descent = optax.sgd(self.schedule(self.learning_rate, steps), self.momentum, nesterov=self.momentum > 0)
         return optax.chain(optax.add_decayed_weights(self.weight_decay), descent)
-
-
-Optimizer = Adam | SGD

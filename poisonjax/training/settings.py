@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from poisonjax.training.augment import CropFlip
+from poisonjax.training.augment import Augmentation
 from poisonjax.training.optimizers import Adam, Optimizer
 
 
@@ -18,7 +18,7 @@ class Training:
     epochs: int = 20
     optimizer: Optimizer = Adam()
     max_steps: int | None = None
-    augment: CropFlip | None = None
+    augment: Augmentation | None = None
 
     def __post_init__(self):
         for field in ("batch", "epochs", "max_steps"):

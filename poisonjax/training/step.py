@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from poisonjax.keys import row_keys
 from poisonjax.runtime import distributed
-from poisonjax.training.augment import CropFlip
+from poisonjax.training.augment import Augmentation
 from poisonjax.training.objectives import Keys, Learner, Objective, Outputs, hard
 from poisonjax.training.state import TrainState, eval_logits
 from poisonjax.types import Array, Examples, to_unit
@@ -27,7 +27,7 @@ def make_train_step(
     objective: Objective,
     tx: optax.GradientTransformation,
     total_steps: int,
-    augment: CropFlip | None = None,
+    augment: Augmentation | None = None,
 ) -> Callable[[TrainState, Examples, Array, Array], tuple[TrainState, Sums]]:
     """(state, this device's examples [b], which of them are real [b] bool, key) -> (state, sums over devices)."""
 

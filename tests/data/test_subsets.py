@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from poisonjax.data.subsets import All, Stratified, Unbalanced
+from poisonjax.data.subsets import All, Stratified, Subset, Unbalanced
+from poisonjax.overrides import members
 from poisonjax.types import Examples, take
 
 
@@ -33,6 +34,23 @@ def first(source: Examples, counts) -> Examples:
     return take(source, np.array(rows))
 
 
+SUBSETS = (All(), Stratified(20), Unbalanced(2, 6))
+
+
+def test_the_contract_is_tested_for_every_subset():
+    own = {kind for kind in members(Subset) if kind.__module__.startswith("poisonjax.")}
+    assert own == set(map(type, SUBSETS))
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids=str)
+def test_a_subset_keeps_whole_rows_in_their_order(subset):
+    source = examples([9, 7, 8, 7])
+    before, found = [field.copy() for field in source], subset(source)
+    assert (np.diff(found.index) > 0).all() and np.isin(found.index, source.index).all()
+    assert_equal(found, take(source, np.isin(source.index, found.index)))
+    assert_equal(source, Examples(*before))
+
+
 def test_all_is_every_row():
     source = examples([3, 4, 5])
     assert_equal(All()(source), source)
@@ -58,30 +76,22 @@ def test_unbalanced_with_another_class():
     assert_equal(found, first(source, {0: 6, 1: 2, 2: 6}))
 
 
-def test_the_source_is_left_as_it_was():
-    source = examples([9, 9])
-    before = [field.copy() for field in source]
-    Stratified(4)(source)
-    Unbalanced(1, 2)(source)
-    assert_equal(source, Examples(*before))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Stratified(0), "Stratified: rows=0: allowed"),
-        (lambda: Stratified(-10), "Stratified: rows=-10: allowed"),
-        (lambda: Stratified(2.0), "Stratified: rows=2.0: allowed"),
-        (lambda: Unbalanced(minority=0), "Unbalanced: minority=0: allowed"),
-        (lambda: Unbalanced(majority=True), "Unbalanced: majority=True: allowed"),
-        (lambda: Stratified(7)(examples([5, 5])), "rows=7 is not a multiple of the 2 classes"),
+        (lambda: Stratified(0), "^rows must be a whole number of at least 1, got 0$"),
+        (lambda: Stratified(-10), "^rows must be a whole number of at least 1, got -10$"),
+        (lambda: Stratified(2.0), "^rows must be a whole number of at least 1, got 2.0$"),
+        (lambda: Unbalanced(minority=0), "^minority must be a whole number of at least 1, got 0$"),
+        (lambda: Unbalanced(majority=True), "^majority must be a whole number of at least 1, got True$"),
+        (lambda: Stratified(7)(examples([5, 5])), r"^Stratified\(rows=7\): rows must be a multiple of the 2 classes$"),
         (lambda: Stratified(12)(examples([5, 9])), "needs 6 rows of class 0, there are 5"),
-        (lambda: Stratified(10)(examples([])), "rows=10 is not a multiple of the 0 classes"),
+        (lambda: Stratified(10)(examples([])), r"^Stratified\(rows=10\): rows must be a multiple of the 0 classes$"),
         (lambda: Unbalanced(2, 6)(examples([5, 5])), "needs 6 rows of class 1, there are 5"),
         (lambda: Unbalanced(6, 5)(examples([5, 5])), "needs 6 rows of class 0, there are 5"),
         (
             lambda: Unbalanced(1, 2, minority_class=2)(examples([5, 5])),
-            r"minority_class=2 is none of the classes \[0, 1\]",
+            r"minority_class=2\): minority_class must be one of the classes \[0, 1\]$",
         ),
     ],
 )

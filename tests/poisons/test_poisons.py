@@ -1,4 +1,6 @@
-"""Every poison changes exactly the promised rows, and the same ones in memory and in a stream."""
+"""Contracts of poisons and triggers: exactly the promised rows change, the same ones in memory and in a stream."""
+
+import dataclasses
 
 import chex
 import jax
@@ -6,13 +8,43 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import mnist_badnets
 from poisonjax.attacks import APGD, L2, PGD, Linf
-from poisonjax.poisons import BadNets, CleanLabel, Corners, Crafted, FourPixels, Square, poisoned
-from poisonjax.poisons.triggers import stamp
+from poisonjax.overrides import members
+from poisonjax.poisons import (
+    BadNets,
+    CleanLabel,
+    Corners,
+    FourPixels,
+    NoPoison,
+    PatternTrigger,
+    Poison,
+    Square,
+    SurrogatePoison,
+    Trigger,
+    poisoned,
+)
 from poisonjax.types import Examples, take, to_unit
 
 ROWS, CLASSES = 203, 10
-TRIGGERS = {"four_pixels": (FourPixels, 4), "square": (Square, 9), "corners": (Corners, 36)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Blended(Trigger):
+    """A trigger without a pattern of signs: a mix with a fixed image (Chen et al. 2017, section 4)."""
+
+    share: float = 0.2
+
+    def __call__(self, image):
+        return (1 - self.share) * image + self.share * jnp.linspace(0, 1, image.shape[2])[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cropped(Trigger):
+    """A trigger that breaks the contract."""
+
+    def __call__(self, image):
+        return image[:, 1:]
 
 
 @pytest.fixture(scope="module")
@@ -27,36 +59,61 @@ def logits_fn(x):
     return x.reshape(len(x), -1) @ jnp.asarray(np.random.default_rng(1).normal(size=(168, CLASSES)), jnp.float32)
 
 
-def crafted(poison, examples, chosen):
-    rows = take(examples, np.flatnonzero(chosen))
-    return Crafted(poison, poison.perturb(logits_fn, rows, jax.random.key(9)))
-
-
 LINF, TWO = PGD(Linf(0.3), 0.1, 5), PGD(L2(2.0), 0.5, 5, random_start=False)
 POISONS = {
     "badnets_all_to_one": BadNets(rate=0.1, target=3),
     "badnets_all_to_all": BadNets(rate=0.25, trigger=Square(4, 0.5)),
     "badnets_every_row": BadNets(rate=1.0, trigger=Corners(0.3)),
+    "badnets_blended": BadNets(rate=0.2, trigger=Blended()),
     "clean_label_linf": CleanLabel(rate=0.33, target=9, attack=LINF, trigger=Corners(0.25)),
     "clean_label_apgd": CleanLabel(rate=0.5, target=2, attack=APGD(Linf(0.2), steps=5, best_loss=True)),
     "clean_label_l2": CleanLabel(rate=1.0, target=4, attack=TWO),
+    "no_poison": NoPoison(),
 }
+# the rows that are poisoned: so many of how many that could be
+POOLS = {
+    BadNets: lambda poison, labels: (poison.rate, len(labels)),
+    CleanLabel: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
+    NoPoison: lambda poison, labels: (0, len(labels)),
+}
+TRIGGERS = {
+    "four_pixels": FourPixels(),
+    "four_pixels_faint": FourPixels(0.25),
+    "square": Square(),
+    "square_large": Square(12, 0.1),
+    "corners": Corners(),
+    "corners_faint": Corners(0.25),
+    "blended": Blended(),
+}
+PIXELS = {"four_pixels": 4, "square": 9, "corners": 36}
 
 
-def promised(poison, labels):
-    pool = len(labels) if isinstance(poison, BadNets) else int((labels == poison.target).sum())
-    return round(poison.rate * pool)
+def of_poisonjax(family):
+    return {kind for kind in members(family) if kind.__module__.startswith("poisonjax.")}
+
+
+def test_the_contracts_are_tested_for_every_poison_and_trigger():
+    assert of_poisonjax(Poison) <= set(map(type, POISONS.values()))
+    assert of_poisonjax(Trigger) <= set(map(type, TRIGGERS.values()))
+
+
+def chosen_rows(poison, examples, seed=1):
+    return np.asarray(poison.select(jnp.asarray(examples.label), jax.random.key(seed)))
+
+
+def crafted_rows(poison, examples, chosen):
+    return poison.perturb(logits_fn, take(examples, np.flatnonzero(chosen)), jax.random.key(9))
 
 
 def apply_of(poison, examples, chosen):
-    return poison.apply if isinstance(poison, BadNets) else crafted(poison, examples, chosen).apply
+    return poison.crafted(crafted_rows(poison, examples, chosen)) if poison.needs_surrogate else poison.apply
 
 
 @pytest.mark.parametrize("name", POISONS)
 def test_exactly_the_promised_rows_change(name, examples):
     poison = POISONS[name]
-    chosen = np.asarray(poison.select(jnp.asarray(examples.label), jax.random.key(1)))
-    assert chosen.dtype == bool and chosen.sum() == promised(poison, examples.label)
+    chosen, (rate, pool) = chosen_rows(poison, examples), POOLS[type(poison)](poison, examples.label)
+    assert chosen.dtype == bool and chosen.sum() == round(rate * pool)
     after = jax.tree.map(np.asarray, poisoned(apply_of(poison, examples, chosen), examples, examples.index[chosen]))
     chex.assert_trees_all_equal_shapes_and_dtypes(after, examples)
     np.testing.assert_array_equal(after.image[~chosen], examples.image[~chosen])
@@ -69,7 +126,7 @@ def test_exactly_the_promised_rows_change(name, examples):
 @pytest.mark.parametrize("name", POISONS)
 def test_a_stream_gives_the_same_rows_and_pixels(name, examples):
     poison = POISONS[name]
-    chosen = np.asarray(poison.select(jnp.asarray(examples.label), jax.random.key(1)))
+    chosen = chosen_rows(poison, examples)
     apply, rows = apply_of(poison, examples, chosen), examples.index[chosen]
     whole = poisoned(apply, examples, rows)
     batches = [poisoned(apply, take(examples, slice(at, at + 37)), rows) for at in range(0, ROWS, 37)]
@@ -78,44 +135,80 @@ def test_a_stream_gives_the_same_rows_and_pixels(name, examples):
 
 @pytest.mark.parametrize("name", POISONS)
 def test_the_draw_depends_on_the_key_alone(name, examples):
-    poison, labels = POISONS[name], jnp.asarray(examples.label)
-    first, again, other = (np.asarray(poison.select(labels, jax.random.key(seed))) for seed in (1, 1, 2))
+    first, again, other = (chosen_rows(POISONS[name], examples, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
-    assert poison.rate == 1.0 or (first != other).any()
+    assert getattr(POISONS[name], "rate", 1.0) == 1.0 or (first != other).any()
+
+
+@pytest.mark.parametrize("name", POISONS)
+def test_a_poison_keeps_what_the_rest_relies_on(name, examples):
+    poison, image = POISONS[name], to_unit(jnp.asarray(examples.image))
+    assert hash(poison) == hash(dataclasses.replace(poison)) and poison == dataclasses.replace(poison)
+    assert poison.classes == CLASSES and poison.poisons == (name != "no_poison")
+    assert poison.needs_surrogate == isinstance(poison, SurrogatePoison)
+    targets, shown = poison.target_labels(jnp.asarray(examples.label)), poison.apply_trigger(image)
+    chex.assert_trees_all_equal_shapes_and_dtypes(targets, jnp.asarray(examples.label))
+    chex.assert_trees_all_equal_shapes_and_dtypes(shown, image)
+    assert ((targets >= 0) & (targets < CLASSES)).all() and poison.poisons == bool((targets != examples.label).any())
+    np.testing.assert_array_equal(poison.apply_trigger(image[5:9]), shown[5:9])
+    poison.check((12, 14, 1))
 
 
 def test_badnets_labels_are_the_attackers(examples):
     one, every = BadNets(0.1, target=3), BadNets(0.1)
     np.testing.assert_array_equal(one.apply(examples).label, 3)
     np.testing.assert_array_equal(every.apply(examples).label, (examples.label + 1) % CLASSES)
-    chosen = np.asarray(one.select(jnp.asarray(examples.label), jax.random.key(0)))
-    assert not (examples.label[chosen] == 3).any()
+    assert not (examples.label[chosen_rows(one, examples)] == 3).any()
 
 
 @pytest.mark.parametrize("name", ["clean_label_linf", "clean_label_l2"])
 def test_clean_label_keeps_labels_and_the_ball_in_bytes(name, examples):
     poison = POISONS[name]
-    chosen = np.asarray(poison.select(jnp.asarray(examples.label), jax.random.key(1)))
+    chosen = chosen_rows(poison, examples)
     assert (examples.label[chosen] == poison.target).all()
-    before, made = take(examples, chosen), crafted(poison, examples, chosen)
-    np.testing.assert_array_equal(made.apply(before).label, before.label)
-    change = np.asarray(to_unit(made.rows.image) - to_unit(jnp.asarray(before.image))).reshape(chosen.sum(), -1)
+    before, rows = take(examples, chosen), crafted_rows(poison, examples, chosen)
+    after = poison.crafted(rows)(before)
+    np.testing.assert_array_equal(after.label, before.label)
+    change = np.asarray(to_unit(rows.image) - to_unit(jnp.asarray(before.image))).reshape(chosen.sum(), -1)
     size = np.abs(change).max(1) if isinstance(poison.attack.ball, Linf) else np.linalg.norm(change, axis=1)
     assert (size <= poison.attack.ball.eps + 1e-5).all() and (size > 0.5 * poison.attack.ball.eps).all()
-    stamped = stamp(poison.trigger, to_unit(made.rows.image))
-    np.testing.assert_allclose(to_unit(made.apply(before).image), stamped, atol=0.5 / 255 + 1e-6)
+    triggered = poison.trigger(to_unit(rows.image))
+    np.testing.assert_allclose(to_unit(after.image), triggered, atol=0.5 / 255 + 1e-6)
+
+
+def test_clean_label_crafts_a_share_of_one_class():
+    assert CleanLabel(rate=0.33).expected_rows(60_000) == 1980
+
+
+def test_rows_of_a_surrogate_poison_are_crafted_before_they_are_applied(examples):
+    with pytest.raises(TypeError, match=r"CleanLabel depends on crafted rows; call crafted\(rows\)"):
+        CleanLabel().apply(examples)
+
+
+def test_to_one_class_leaves_a_single_target():
+    assert BadNets(0.2, trigger=Square()).to_one_class() == BadNets(0.2, 0, Square())
+    others = [poison for name, poison in POISONS.items() if not name.startswith("badnets")]
+    assert [poison.to_one_class() for poison in [BadNets(target=3), *others]] == [BadNets(target=3), *others]
 
 
 @pytest.mark.parametrize("name", TRIGGERS)
+def test_a_trigger_changes_each_image_on_its_own_and_within_the_range(name):
+    trigger, image = TRIGGERS[name], jax.random.uniform(jax.random.key(0), (5, 12, 14, 3))
+    shown = trigger(image)
+    chex.assert_trees_all_equal_shapes_and_dtypes(shown, image)
+    assert (shown >= 0).all() and (shown <= 1).all() and (shown != image).any((1, 2, 3)).all()
+    np.testing.assert_array_equal(trigger(image[3:]), shown[3:])
+    np.testing.assert_allclose(jax.jit(trigger)(image), shown, atol=1e-6)
+    assert hash(trigger) == hash(dataclasses.replace(trigger))
+
+
+@pytest.mark.parametrize("name", PIXELS)
 def test_amplitude_one_replaces_and_less_adds(name):
-    kind, pixels = TRIGGERS[name]
-    signs = kind().pattern(12, 14)
-    assert np.abs(signs).sum() == pixels
+    trigger = TRIGGERS[name]
+    signs = trigger.pattern(12, 14)
+    assert np.abs(signs).sum() == PIXELS[name]
     image = jnp.full((2, 12, 14, 3), 0.4)
-    full, part = (
-        np.asarray(stamp(kind(), image)),
-        np.asarray(stamp(kind(0.25) if name != "square" else Square(3, 0.25), image)),
-    )
+    full, part = np.asarray(trigger(image)), np.asarray(dataclasses.replace(trigger, amplitude=0.25)(image))
     np.testing.assert_array_equal(full[:, signs == 1], 1.0)
     np.testing.assert_array_equal(full[:, signs == -1], 0.0)
     np.testing.assert_allclose(part, np.asarray(image) + 0.25 * signs[None, :, :, None], atol=1e-6)
@@ -135,6 +228,40 @@ def test_turners_corners_mirror_left_and_right():
 
 
 @pytest.mark.parametrize(
+    ("trigger", "shape", "message"),
+    [
+        (Square(100), (28, 28, 1), r"Square\(size=100, .*\) needs images of at least 100 x 100 pixels, got 28 x 28"),
+        (Square(13), (12, 14, 3), "at least 13 x 13 pixels, got 12 x 14"),
+        (FourPixels(), (3, 28, 1), "at least 4 x 4 pixels, got 3 x 28"),
+        (Corners(), (5, 5, 1), "at least 6 x 6 pixels, got 5 x 5"),
+        (Cropped(), (12, 14, 1), r"BadNets.apply_trigger must keep the shape .*\(12, 14, 1\), got \(11, 14, 1\)"),
+    ],
+)
+def test_a_trigger_that_does_not_fit_the_images_is_refused_before_training(trigger, shape, message):
+    plan = mnist_badnets.experiment("smoke")
+    plan = dataclasses.replace(plan, poison=dataclasses.replace(plan.poison, trigger=trigger))
+    with pytest.raises(ValueError, match=message) as caught:
+        plan.check(CLASSES, shape, 60_000)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name, trigger in TRIGGERS.items() if isinstance(trigger, PatternTrigger)])
+def test_a_pattern_fits_an_image_of_its_own_size(name):
+    least = {FourPixels: 4, Square: getattr(TRIGGERS[name], "size", 0), Corners: 6}[type(TRIGGERS[name])]
+    smallest = TRIGGERS[name].pattern(least, least)
+    assert np.abs(smallest).sum() == np.abs(TRIGGERS[name].pattern(28, 28)).sum()
+
+
+def test_a_poison_without_classes_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Unfinished(NoPoison):
+        classes: int | None = None
+
+    with pytest.raises(ValueError, match="Unfinished needs the field classes, the number of classes"):
+        Unfinished()
+
+
+@pytest.mark.parametrize(
     ("build", "message"),
     [
         (lambda: BadNets(rate=1.5), r"rate must lie in \(0, 1\], got 1.5"),
@@ -144,6 +271,7 @@ def test_turners_corners_mirror_left_and_right():
         (lambda: CleanLabel(target=-1), "target must be one of the classes"),
         (lambda: FourPixels(0.0), r"amplitude must lie in \(0, 1\]"),
         (lambda: Corners(1.2), "amplitude must lie"),
+        (lambda: Square(3, 2.0), "amplitude must lie"),
         (lambda: Square(0), "size must be at least 1"),
         (lambda: BadNets(1.0, target=3).select(jnp.arange(10), jax.random.key(0)), "10 rows are to be .* only 9"),
     ],

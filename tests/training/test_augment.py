@@ -1,18 +1,27 @@
-"""Augmented images are the images, moved and mirrored, by nothing but their own key."""
+"""Augmented images are the images, changed by their own key alone."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poisonjax.training import CropFlip
+from poisonjax.overrides import members
+from poisonjax.training import Augmentation, CropFlip
 
 IMAGES = jax.random.randint(jax.random.key(0), (64, 6, 7, 3), 1, 256).astype(jnp.uint8)
 KEYS = jax.random.split(jax.random.key(1), 64)
 
 
+AUGMENTATIONS = (CropFlip(pad=2),)
+
+
+def test_the_contract_is_tested_for_every_augmentation():
+    own = {kind for kind in members(Augmentation) if kind.__module__.startswith("poisonjax.")}
+    assert own == set(map(type, AUGMENTATIONS))
+
+
 def places(image, pad):
-    """Everything that a crop and a flip can make of an image, by numpy."""
+    """All images that a crop and a flip can make of one, by numpy."""
     padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
     height, width, _ = image.shape
     for row in range(2 * pad + 1):
@@ -33,9 +42,10 @@ def test_every_image_is_one_of_its_own_crops_and_all_kinds_occur():
     assert 16 < sum(kind[2] for kind in kinds) < 48
 
 
-def test_an_image_depends_on_its_own_key_only():
-    augment = CropFlip(pad=2)
+@pytest.mark.parametrize("augment", AUGMENTATIONS, ids=str)
+def test_an_image_depends_on_its_own_key_only(augment):
     whole, part = augment(IMAGES, KEYS), augment(IMAGES[5:9], KEYS[5:9])
+    assert whole.shape == IMAGES.shape and whole.dtype == IMAGES.dtype
     np.testing.assert_array_equal(whole[5:9], part)
     assert not np.array_equal(whole, augment(IMAGES, jax.random.split(jax.random.key(2), 64)))
 

@@ -170,6 +170,12 @@ def test_step_descends_the_loss_on_images_that_are_held_constant(objective, stat
         np.testing.assert_allclose(new, old - gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [AdversarialTraining, TRADES])
+def test_adversarial_objectives_need_an_attack(kind):
+    with pytest.raises(TypeError, match="attack"):
+        kind()
+
+
 def test_sums_have_the_names_of_the_objective(state, examples):
     assert set(zero_sums(TRADES(ATTACK))) == {"loss", "correct", "count", "divergence"}
 
