@@ -136,8 +136,6 @@ class Experiment:
                     "both must be the number of classes of the data set"
                 )
         names = [arm.name for arm in self.arms]
-        if wrong := [row for row in self.reported if row.arm not in names or row.metric not in METRICS]:
-            raise ValueError(f"reported names {wrong[0].arm}.{wrong[0].metric}, which the experiment does not have")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"arms must have different names, got {twice[0]} twice")
         if self.poisoned and "standard" not in names:
@@ -147,6 +145,11 @@ class Experiment:
     def poisoned(self) -> bool:
         """True if the training data is poisoned."""
         return self.poison.poisons
+
+    def compared(self) -> list[Reported]:
+        """The reported numbers of arms and metrics that there are."""
+        names = [arm.name for arm in self.arms]
+        return [row for row in self.reported if row.arm in names and row.metric in METRICS]
 
     def defended(self) -> list[str]:
         """The arms that defend themselves against the poison."""
@@ -198,6 +201,9 @@ class Experiment:
     def warnings(self) -> list[str]:
         """Settings that are legal but probably not meant, one line each."""
         found, judge = [], self.evaluation.attack
+        for row in self.reported:
+            if row not in self.compared():
+                found.append(f"reported names {row.arm}.{row.metric}, which no arm has; it is left out")
         for where, attack in self.attacks().items():
             if where == "evaluation.autoattack":
                 continue

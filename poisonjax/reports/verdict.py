@@ -75,7 +75,7 @@ def compare(
     """Each reported number beside ours, with a verdict and its reason."""
     return [
         _compared(experiment, arms, row, obstacle(scale, changed, gated, audits[row.arm]))
-        for row in experiment.reported
+        for row in experiment.compared()
     ]
 
 

@@ -28,14 +28,15 @@ from poisonjax.training.step import zero_sums
 from poisonjax.types import Examples, to_unit
 from tests.training.test_fit import Callbacks, Memory
 
-ATTACK = PGD(Linf(0.05), step=0.025, steps=2)
+EPS = 0.02
+ATTACK = PGD(Linf(EPS), step=EPS / 2, steps=2)
 MODEL = WongCNN(filters=(4, 8), hidden=16, classes=3)
 OBJECTIVES = {
     "standard": Standard(),
     "standard at a temperature": Standard(temperature=20.0),
     "adversarial training": AdversarialTraining(ATTACK, eps_warmup=0.5),
-    "fast adversarial training": fgsm_at(Linf(0.05)),
-    "FGSM adversarial training": fgsm_at(Linf(0.05), random_start=False),
+    "fast adversarial training": fgsm_at(Linf(EPS)),
+    "FGSM adversarial training": fgsm_at(Linf(EPS), random_start=False),
     "TRADES": TRADES(ATTACK, beta=6.0, eps_warmup=0.5),
 }
 
@@ -112,7 +113,7 @@ def test_trades_by_hand(state, examples):
     expected = -clean[np.arange(12), examples.label] + 3.0 * divergence
     np.testing.assert_allclose(loss.rows, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(loss.aux["divergence"], divergence, rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(np.abs(seen[1] - seen[0]).max(), 0.05, atol=1e-6)
+    np.testing.assert_allclose(np.abs(seen[1] - seen[0]).max(), EPS, atol=1e-6)
 
 
 def test_trades_attacks_the_divergence_and_not_the_label(state, examples):
@@ -127,7 +128,7 @@ def test_trades_attacks_the_divergence_and_not_the_label(state, examples):
     "objective",
     [
         AdversarialTraining(ATTACK, eps_warmup=0.5),
-        AdversarialTraining(APGD(Linf(0.05), steps=3, best_loss=True), eps_warmup=0.5),
+        AdversarialTraining(APGD(Linf(EPS), steps=3, best_loss=True), eps_warmup=0.5),
         TRADES(ATTACK, eps_warmup=0.5),
     ],
 )
@@ -135,7 +136,7 @@ def test_warm_up_grows_eps_in_proportion(objective, progress, share, state, exam
     seen = []
     learnt(objective, state, examples, progress=progress, seen=seen)
     moved = np.abs(np.asarray(seen[-1] - to_unit(jnp.asarray(examples.image)))).max()
-    assert moved == pytest.approx(0.05 * share, abs=1e-6)
+    assert moved == pytest.approx(EPS * share, abs=1e-6)
 
 
 def test_standard_training_learns_from_the_images_themselves(state, examples):
