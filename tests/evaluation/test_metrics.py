@@ -140,10 +140,17 @@ def test_undefined_metric_is_none():
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "warned"),
-    [([0.1, 0.5, 0.45], False), ([0.1, 0.6, 0.0], True), ([0.6, 0.0, 0.5], False), ([], False), ([0.6], False)],
+    ("accuracies", "single_step", "warned"),
+    [
+        ([0.1, 0.5, 0.45], 0.6, False),
+        ([0.1, 0.6, 0.0], 0.4, True),  # it fell
+        ([0.6, 0.0, 0.5], 0.6, False),  # it came back
+        ([0.0, 0.01, 0.03], 0.97, True),  # it never came
+        ([], 0.97, False),
+        ([0.6], 0.9, False),
+    ],
 )
-def test_catastrophic_overfitting_is_a_fall_of_pgd_accuracy_to_the_end(accuracies, warned):
-    history = [{"epoch": epoch, "robust_accuracy": value} for epoch, value in enumerate(accuracies)]
-    lines = catastrophic_overfitting([{"epoch": 0}, *history])
+def test_catastrophic_overfitting_is_robustness_to_the_single_step_alone(accuracies, single_step, warned):
+    rows = [{"epoch": 0}, *({"robust_accuracy": value, "train_accuracy": single_step} for value in accuracies)]
+    lines = catastrophic_overfitting(rows)
     assert bool(lines) == warned and all("catastrophic overfitting" in line for line in lines)
