@@ -163,7 +163,7 @@ def count(hit: np.ndarray, counted: np.ndarray, labels: np.ndarray, classes: int
 def catastrophic_overfitting(history: list[dict]) -> list[str]:
     """A line if training against a single step did not bring, or lost, robustness to several steps.
 
-    history: rows by epoch, in which `robust_accuracy` is that under several steps. Either it fell by over 20 points from
+    history: rows by epoch, whose `robust_accuracy` is that under several steps. Either it fell by over 20 points from
     the best epoch to the last (Wong et al. 2020, section 5.4, stop there), or the accuracy on the images of the single
     step ends over 50 points above it.
     """
