@@ -1,12 +1,13 @@
 """What a defence may do: choose training rows, change the loss, and change or wrap the trained network."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
 from jax.tree_util import Partial
 
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.victim import Victim, map_rows
+from poisonjax.runtime import distributed
 from poisonjax.training.objectives import Objective
 from poisonjax.types import Array, Examples, LogitsFn
 
@@ -24,6 +25,10 @@ class Context(NamedTuple):
     batch: int
     key: Array
     fit: Callable[[str, Objective, Examples], Victim]
+
+    def map(self, fn: Callable, victim: Victim, examples: Examples, *settings: Hashable) -> Any:
+        """fn(victim, examples [b], *settings) over examples [n], batch by batch; see `victim.map_rows`."""
+        return map_rows(fn, distributed.replicate(victim), examples, self.batch, *settings)
 
 
 class Shield(NamedTuple):

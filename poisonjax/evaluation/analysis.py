@@ -1,12 +1,12 @@
 """Analyses: optional looks at a trained network, each with its own numbers, tables and figures."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.victim import Victim, map_rows
 from poisonjax.poisons.base import Poison
 from poisonjax.types import Array, Attack, Examples
 
@@ -30,6 +30,10 @@ class Subject(NamedTuple):
     seed: int
     folder: Path
     progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+    def map(self, fn: Callable, examples: Examples, *settings: Hashable) -> Any:
+        """fn(victim, examples [b], *settings) over examples [n]; see `victim.map_rows`."""
+        return map_rows(fn, self.victim, examples, self.batch, *settings)
 
 
 class Table(NamedTuple):

@@ -1,7 +1,7 @@
 """The network under test: logits, features and, behind a defence, a rejection."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.tree_util import Partial
 
+from poisonjax.runtime import distributed
 from poisonjax.training import TrainState, eval_variables
-from poisonjax.types import Array, LogitsFn
+from poisonjax.types import Array, Examples, LogitsFn
 
 REJECTED = -1  # the class predicted for an image that the victim refuses
 
@@ -76,6 +77,20 @@ def function_victim(logits_fn: LogitsFn) -> Victim:
     return Victim(Partial(_LogitsOnly(logits_fn)))
 
 
-def structure(victim: Victim) -> Callable:
+def map_rows(fn: Callable, victim: Victim, examples: Examples, batch: int, *settings: Hashable) -> Any:
+    """Apply fn(victim, examples [b], *settings) -> tree [b ...] to examples [n], in batches on all devices: tree [n ...].
+
+    victim: from `distributed.replicate`. fn: pure, traced by jax, and the same object at every call (no lambda), so
+    that its compiled program is found again. The result is on the host.
+    """
+    return _mapped(structure(victim), fn, settings)(examples, min(batch, len(examples.label)), victim)
+
+
+@distributed.cached
+def _mapped(victim: Hashable, fn: Callable, settings: tuple) -> Callable:
+    return distributed.over_rows(lambda examples, victim: fn(victim, examples, *settings))
+
+
+def structure(victim: Victim) -> Hashable:
     """All of a victim but its arrays, hashable: what compiled programs are cached by."""
     return jax.tree.structure(victim)
