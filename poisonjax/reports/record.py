@@ -15,8 +15,7 @@ from poisonjax.evaluation.metrics import METRICS, Count
 from poisonjax.experiment import Experiment
 from poisonjax.overrides import to_json
 from poisonjax.reports import statistics, verdict
-
-FORMAT = 2
+from poisonjax.reports.upgrade import FORMAT
 
 
 def environment() -> dict:

@@ -1,4 +1,4 @@
-"""Reads every record and sweep below a folder, and refuses what is damaged."""
+"""Records and sweeps below a folder, in the current format; damaged ones are refused."""
 
 import functools
 import json
@@ -8,13 +8,17 @@ from typing import NamedTuple
 
 import jsonschema
 
-from poisonjax.runtime.workdir import FORMAT
+from poisonjax.reports.upgrade import FORMAT, upgraded
 
 HERE = pathlib.Path(__file__).parent
+FORMATS = {"record": FORMAT, "sweep": 1}  # the newest that are read
 
 
 class Run(NamedTuple):
-    """A record. path: its folder, relative to that of all records. figures: the pictures beside it, by name."""
+    """A record, upgraded. path: its folder, relative to that of all records. raw: the bytes of its file, as they are.
+
+    figures: the pictures beside it, by name.
+    """
 
     path: pathlib.PurePosixPath
     record: dict
@@ -59,8 +63,8 @@ def collect(folder: pathlib.Path) -> Collection:
 
 
 @functools.cache
-def _validator(kind: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads((HERE / f"{kind}.schema.json").read_text()))
+def _validator(schema: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads((HERE / f"{schema}.schema.json").read_text()))
 
 
 def _not_a_number(text: str) -> None:
@@ -68,22 +72,30 @@ def _not_a_number(text: str) -> None:
 
 
 def _document(path: pathlib.Path, kind: str) -> tuple[dict, bytes]:
-    """A JSON file that fits its schema, and its bytes."""
+    """A JSON file in the current format of its kind, and the bytes of the file."""
     try:
         raw = path.read_bytes()
         document = json.loads(raw, parse_constant=_not_a_number)
         json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {textwrap.shorten(str(error), 150)}") from None
-    version = document.get("format") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > FORMAT:
+    version, newest = document.get("format") if isinstance(document, dict) else None, FORMATS[kind]
+    if isinstance(version, int) and version > newest:
         raise ValueError(
-            f"{path} is of format {version}, this version of poisonjax reads up to {FORMAT}: "
+            f"{path} is of format {version}, this version of poisonjax reads up to {newest}: "
             "use the version that wrote it"
         )
-    if wrong := jsonschema.exceptions.best_match(_validator(kind).iter_errors(document)):
-        raise ValueError(f"{path} is damaged: at {wrong.json_path}: {textwrap.shorten(wrong.message, 150)}")
+    if kind == "record" and version == 1:
+        _check(path, document, "record.v1")
+        document = upgraded(document)
+    _check(path, document, kind)
     return document, raw
+
+
+def _check(path: pathlib.Path, document: dict, schema: str) -> None:
+    """ValueError unless a document fits a schema."""
+    if wrong := jsonschema.exceptions.best_match(_validator(schema).iter_errors(document)):
+        raise ValueError(f"{path} is damaged: at {wrong.json_path}: {textwrap.shorten(wrong.message, 150)}")
 
 
 def _run(path: pathlib.Path, folder: pathlib.Path) -> Run:
@@ -100,7 +112,7 @@ def metrics(arm: dict) -> dict[str, dict]:
 
 
 def _inconsistent(record: dict) -> str | None:
-    """What a schema cannot say: numbers for each seed, and comparisons of what was measured."""
+    """What a schema cannot express: numbers for every seed, whole tables, comparisons of what was measured."""
     seeds = len(record["seeds"])
     if len(record["poison"]) not in (0, seeds):
         return f"poison is not of {seeds} seeds"
@@ -112,6 +124,9 @@ def _inconsistent(record: dict) -> str | None:
             classes = [*cell["per_class"]["numerator"], *cell["per_class"]["denominator"]]
             if {seeds, *map(len, parts)} != {seeds} or len(classes) != 2 * seeds or len({*map(len, classes)}) != 1:
                 return f"arms.{name}.{metric} is not of {seeds} seeds and equally many classes"
+    for name, analysis in record["analyses"].items():
+        if any(len(row) != len(table["header"]) for table in analysis["tables"] for row in table["rows"]):
+            return f"a table of analyses.{name} has rows of another length than its header"
     for row in record["comparison"]:
         if row["metric"] not in metrics(record["arms"].get(row["arm"], {})):
             return f"comparison names {row['arm']}.{row['metric']}, which arms lacks"
