@@ -1,4 +1,4 @@
-"""The record: everything about a run as one JSON object, from which all else is drawn."""
+"""The record of a run as one JSON object, from which tables, figures and pages are made."""
 
 import importlib.metadata
 import os
@@ -37,13 +37,13 @@ def commit() -> str:
 
 
 def command(experiment: Experiment, scale: str, seeds: int, changed: list[str]) -> str:
-    """What to type for the same run."""
+    """The command of the same run."""
     words = [f"--experiment={experiment.name}", f"--scale={scale}", f"--seeds={seeds}"]
     return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
 
 
 def _arm(results: list[dict]) -> dict:
-    """One arm of all seeds."""
+    """One arm over all seeds."""
     metrics = {
         name: statistics.summary([Count.from_json(result["counts"][name]) for result in results])
         for name in METRICS
@@ -59,7 +59,7 @@ def _arm(results: list[dict]) -> dict:
 
 
 def _analysis(analysis: Analysis, results: dict[str, list[dict]], seeds: list[int]) -> dict:
-    """The numbers and tables of one analysis, which readers show without knowing it."""
+    """The numbers and tables of one analysis, which readers show whatever it is."""
     found = {arm: [result["analyses"][analysis.name] for result in of] for arm, of in results.items()}
     summaries = {arm: analysis.summary(of) for arm, of in found.items()}
     audit = [
@@ -91,7 +91,11 @@ def build(
     poison: list[dict],
     warnings: list[str],
 ) -> dict:
-    """results: of each arm, one a seed. poison: what was poisoned, one a seed. changed: overrides in force."""
+    """The record of a finished run.
+
+    results: {arm: one result per seed}. poison: facts about the poisoned data, one per seed. changed: overrides in
+    force. warnings: of the settings.
+    """
     arms = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}
     gated = verdict.gate(experiment, arms)
     audits = {

@@ -19,6 +19,8 @@ _PHRASES = (
     (re.compile(r"\bhardly trained\b"), "undertrained"),
     (re.compile(r"\bno printed number\b"), "no reported number"),
     (re.compile(r"\bproxy\b"), "surrogate"),
+    (re.compile(r"\bleaves no backdoor\b"), "removes the backdoor"),
+    (re.compile(r"\bweakens the backdoor but leaves it\b"), "weakens the backdoor but does not remove it"),
 )
 _ACTIVATIONS = {
     "linear_probe_auc": "AUC of a linear probe",

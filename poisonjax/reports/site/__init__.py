@@ -1,1 +1,1 @@
-"""All records as a static site: tables, curves, a page for each record and each sweep; reads nothing but records."""
+"""All records as a static site: tables, curves, a page for each record and sweep; made from records alone."""

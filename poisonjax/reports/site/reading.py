@@ -17,13 +17,14 @@ FORMATS = {"record": FORMAT, "sweep": 1}  # the newest that are read
 class Run(NamedTuple):
     """A record, upgraded. path: its folder, relative to that of all records. raw: the bytes of its file, as they are.
 
-    figures: the pictures beside it, by name.
+    figures: the pictures beside it, by name. renamed: {name in its files: name now} of arms that have another one.
     """
 
     path: pathlib.PurePosixPath
     record: dict
     raw: bytes
     figures: tuple[pathlib.Path, ...]
+    renamed: dict[str, str]
 
 
 class Point(NamedTuple):
@@ -103,7 +104,14 @@ def _run(path: pathlib.Path, folder: pathlib.Path) -> Run:
     if wrong := _inconsistent(record):
         raise ValueError(f"{path} is damaged: {wrong}")
     figures = tuple(sorted((path.parent / "figures").glob("*.png")))
-    return Run(pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), record, raw, figures)
+    return Run(
+        pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), record, raw, figures, _renamed(raw, record)
+    )
+
+
+def _renamed(raw: bytes, record: dict) -> dict[str, str]:
+    pairs = zip(json.loads(raw)["arms"], record["arms"], strict=True)
+    return {old: new for old, new in pairs if old != new}
 
 
 def metrics(arm: dict) -> dict[str, dict]:
