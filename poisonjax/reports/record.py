@@ -81,6 +81,32 @@ def _reported(rows: list[dict], field: str) -> dict:
     return cells
 
 
+def _audits(results: dict[str, list[dict]], seeds: list[int]) -> dict[str, list[str]]:
+    """{arm: lines on what makes its numbers meaningless}."""
+    return {
+        arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]
+        for arm, of in results.items()
+    }
+
+
+def _conclusions(experiment: Experiment, arms: dict, audits: dict, scale: str, changed: list[str]) -> dict:
+    gated = verdict.gate(experiment, arms)
+    rows = verdict.compare(experiment, arms, scale, changed, gated, audits)
+    return {
+        "finding": verdict.finding(experiment, arms, gated, audits),
+        "reported": _reported(rows, "reported"),
+        "verdict": _reported(rows, "verdict"),
+        "comparison": rows,
+        "reasons": verdict.reasons(experiment, rows, scale, changed),
+        "attack_gate": gated,
+    }
+
+
+def _dataset(dataset: Dataset) -> dict:
+    rows = {"train": len(dataset.train.label), "test": len(dataset.test.label)}
+    return {"name": dataset.name, "version": dataset.version, **rows, "sha256": dataset.sha256}
+
+
 def build(
     experiment: Experiment,
     dataset: Dataset,
@@ -96,39 +122,24 @@ def build(
     results: {arm: one result per seed}. poison: facts about the poisoned data, one per seed. changed: overrides in
     force. warnings: of the settings.
     """
-    arms = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}
-    gated = verdict.gate(experiment, arms)
-    audits = {
-        arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]
-        for arm, of in results.items()
-    }
-    rows = verdict.compare(experiment, arms, scale, changed, gated, audits)
+    arms, audits = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}, _audits(results, seeds)
+    conclusions = _conclusions(experiment, arms, audits, scale, changed)
     return {
         "format": FORMAT,
         "experiment": experiment.name,
         "title": experiment.title,
-        "finding": verdict.finding(experiment, arms, gated, audits),
+        "finding": conclusions.pop("finding"),
         "command": command(experiment, scale, len(seeds), changed),
         "scale": scale,
         "changed": changed,
         "paper_table": experiment.paper_table,
-        "dataset": {
-            "name": dataset.name,
-            "version": dataset.version,
-            "train": len(dataset.train.label),
-            "test": len(dataset.test.label),
-            "sha256": dataset.sha256,
-        },
+        "dataset": _dataset(dataset),
         "config": to_json(experiment),
         "seeds": seeds,
         "arms": arms,
         "analyses": {each.name: _analysis(each, results, seeds) for each in experiment.analyses},
         "poison": poison,
-        "reported": _reported(rows, "reported"),
-        "verdict": _reported(rows, "verdict"),
-        "comparison": rows,
-        "reasons": verdict.reasons(experiment, rows, scale, changed),
-        "attack_gate": gated,
+        **conclusions,
         "warnings": warnings + [line for of_arm in audits.values() for line in of_arm],
         "environment": environment(),
     }

@@ -70,7 +70,7 @@ def has(metrics: dict, name: str) -> bool:
 
 
 def audit(record: dict, arm: str) -> list[str]:
-    """Why the numbers of an arm mean nothing; none for a sound network."""
+    """Reasons why the numbers of an arm mean nothing; none for a sound network."""
     return [line for line in record["warnings"] if line.startswith(f"{arm}, seed ")]
 
 
@@ -185,7 +185,7 @@ def results(record: dict) -> str:
 
 
 def detections(record: dict) -> tuple[list[str], list[list[str]]]:
-    """What defences removed from the training data and reject at test time: header and rows; no rows for nothing."""
+    """Header and rows of what defences removed from the training data and reject at test time."""
     names = [name for name in DETECTION if _measured(record, name)]
     defences = {each["arm"]: each["defence"] for each in networks(record)}
     body = [
@@ -227,7 +227,7 @@ def capitalized(text: str) -> str:
 
 
 def networks(record: dict) -> list[dict]:
-    """How each arm was trained, on what, and what defends it, in a few words; how large it is, and how fast."""
+    """Objective, defence, data, size and speed of each arm."""
     config = {arm["name"]: arm for arm in record["config"].get("arms", [])}
     poisoned = {True: "yes", False: "no", None: "–"}
     return [

@@ -44,7 +44,7 @@ def verdict(interval: list[float] | None, reported: float, tolerance: float, usa
 
 
 def obstacle(scale: str, changed: list[str], gated: dict | None, audit: list[str]) -> str | None:
-    """Why a run says nothing about a reported number; None for a sound run in the published setting."""
+    """The reason a run cannot be compared with a reported number; None for a sound run in the published setting."""
     if gated is not None and not gated["passed"]:
         return "the attack did not work on standard training"
     if audit:
@@ -97,14 +97,14 @@ def _compared(experiment: Experiment, arms: dict, row: Reported, obstacle: str |
 
 
 def _why(experiment: Experiment, arms: dict, row: Reported, interval: list[float] | None) -> str:
-    """Why a comparable number was not reproduced, as far as this run shows."""
+    """The reason a comparable number was not reproduced, as far as this run shows."""
     if interval is None:
         return "the metric is undefined here (no image counts)"
     return _control_explains(experiment, arms, row) or row.note or "another value was measured in the same setting"
 
 
 def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[str]) -> list[str]:
-    """Why reported numbers and ours differ or cannot be compared, as far as this run shows; none without any."""
+    """Reasons why our numbers differ from the reported ones or cannot be compared; none without reported numbers."""
     if not rows:
         return []
     found = []
@@ -170,7 +170,7 @@ def _clean_rate(experiment: Experiment, arms: dict, audits: dict[str, list[str]]
 
 
 def _outcome(arm: str, arms: dict, threshold: float, clean: float | None, audit: list[str]) -> str:
-    """What became of the backdoor under one defence."""
+    """The fate of the backdoor under one defence."""
     if audit:
         return f"nothing can be concluded about {arm} ({'; '.join(audit)})"
     rate = arms[arm][GATE_METRIC]["mean"]
@@ -182,7 +182,7 @@ def _outcome(arm: str, arms: dict, threshold: float, clean: float | None, audit:
 
 
 def _baseline(arms: dict, audits: dict[str, list[str]]) -> str:
-    """How accurate and how robust each network is, where nothing is poisoned."""
+    """Accuracy and robustness of each network, where nothing is poisoned."""
 
     def one(arm: str) -> str:
         clean, robust = (arms[arm][name]["mean"] for name in ("clean_accuracy", "robust_accuracy"))

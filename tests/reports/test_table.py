@@ -47,6 +47,7 @@ def test_main_results_stand_above_everything_with_their_marks(defended):
     assert all(cell.endswith(table.VOID) for cell in by_arm["filter"][:4]) and by_arm["filter"][4] == "–"
     assert [table.GATED in cell for cell in by_arm["standard"]] == [False, True, True, False, False]
     assert all(f"{sign} {meaning}" in defended[""] for sign, meaning in table.MARKS.items())
+    assert not any(sign in shown(synthetic.record())[""] for sign in table.MARKS)
 
 
 def test_removed_rows_and_rejected_images_are_shown_with_their_counts(defended):

@@ -59,7 +59,7 @@ def look(series: int) -> dict:
 
 
 def _panel(name: str, label: str | None, size: tuple[float, float], draw: Callable[[Axes], None]) -> Markup:
-    """What draw paints, as SVG for a page. name: of no other picture of the page. label: None for a key."""
+    """A drawing as SVG for a page. name: unique on the page. label: None for a key."""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained" if label else "none")
         draw(figure.subplots() if label else figure.add_axes((0, 0, 1, 1)))
@@ -69,9 +69,9 @@ def _panel(name: str, label: str | None, size: tuple[float, float], draw: Callab
 
 
 def _for_page(text: str, label: str | None) -> str:
-    """matplotlib's file as an element: without what only files need, with a name for those who cannot see it.
+    """matplotlib's SVG file as an element of a page, labelled for screen readers.
 
-    label: None for what says nothing to them.
+    label: None for a drawing that they should skip.
     """
     root = ElementTree.fromstring(text)
     used = set(re.findall(r'(?:url\(|")#([^)"]+)', text))
@@ -259,22 +259,22 @@ def _map(axis: Axes, sweep: Sweep, arm: str, metric: str, rows: list[str], colum
     """A heat map in %, rows upwards and columns to the right; cells name points that failed or were not run."""
     down, across = sweep.document["axes"]
     values = np.full((len(rows), len(columns)), math.nan)
-    said = np.full(values.shape, "not run", object)
+    texts = np.full(values.shape, "not run", object)
     for point in sweep.points:
         place = rows.index(point.settings[down]), columns.index(point.settings[across])
         found = cell(point, arm, metric)
         values[place] = math.nan if found is None else found["mean"]
-        said[place] = {"failed": "failed", "missing": "not run", "done": "–"}[point.status]
+        texts[place] = {"failed": "failed", "missing": "not run", "done": "–"}[point.status]
         if found is not None:
-            said[place] = f"{100 * found['mean']:.1f}{table.mark(point.run.record, arm, metric)}"
-    _cells(axis, values, said)
+            texts[place] = f"{100 * found['mean']:.1f}{table.mark(point.run.record, arm, metric)}"
+    _cells(axis, values, texts)
     axis.set_xticks(range(len(columns)), columns, **_tilted(columns, 8 * len(columns)))
     axis.set_yticks(range(len(rows)), rows)
     axis.set_xlabel(across)
     axis.set_ylabel(down)
 
 
-def _cells(axis: Axes, values: np.ndarray, said: np.ndarray) -> None:
+def _cells(axis: Axes, values: np.ndarray, texts: np.ndarray) -> None:
     axis.grid(False)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -282,7 +282,7 @@ def _cells(axis: Axes, values: np.ndarray, said: np.ndarray) -> None:
     down, across = (np.arange(count + 1) - 0.5 for count in values.shape)
     shown = np.ma.masked_invalid(values)
     axis.pcolormesh(across, down, shown, cmap="cividis", vmin=0, vmax=1, edgecolor=PAPER, linewidth=1.5)
-    for (row, column), text in np.ndenumerate(said):
+    for (row, column), text in np.ndenumerate(texts):
         value = values[row, column]
         colour = INK if math.isnan(value) else "#ffffff" if value < 0.55 else "#000000"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)

@@ -111,9 +111,9 @@ def _analysis(path: str, summary, seeds: list[int]) -> Iterator[dict]:
 
 
 def _reported(row: dict) -> dict:
-    told = {name: row[name] for name in ("arm", "metric", "table", "reported", "verdict")}
+    cells = {name: row[name] for name in ("arm", "metric", "table", "reported", "verdict")}
     measured = {"value": row["measured"], "std": row.get("std"), **_interval(row.get("ci95"))}
-    return {"kind": "reported", **told, **measured, "class": row.get("label"), "reason": row.get("reason")}
+    return {"kind": "reported", **cells, **measured, "class": row.get("label"), "reason": row.get("reason")}
 
 
 def _facts(record: dict) -> Iterator[dict]:

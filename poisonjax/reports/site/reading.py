@@ -120,7 +120,7 @@ def metrics(arm: dict) -> dict[str, dict]:
 
 
 def _inconsistent(record: dict) -> str | None:
-    """What a schema cannot express: numbers for every seed, whole tables, comparisons of what was measured."""
+    """The first violation that a schema cannot express: of seeds, tables or comparisons; None for none."""
     seeds = len(record["seeds"])
     if len(record["poison"]) not in (0, seeds):
         return f"poison is not of {seeds} seeds"
@@ -142,7 +142,7 @@ def _inconsistent(record: dict) -> str | None:
 
 
 def _point_folder(path: pathlib.Path, point: dict) -> pathlib.Path:
-    """Where a point of the sweep at path lies. ValueError for a place outside the folder of the sweep."""
+    """The folder of a point of the sweep at path. ValueError for a place outside the folder of the sweep."""
     folder = pathlib.PurePosixPath(point["folder"])
     if folder.is_absolute() or ".." in folder.parts:
         raise ValueError(f"{path} is damaged: the folder {point['folder']!r} is not below it")
