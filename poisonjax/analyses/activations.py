@@ -1,6 +1,6 @@
-"""Activations: how well triggered images can be told from clean ones inside a network (the report's figure 5).
+"""Separation of triggered from clean images by the activations of a network (the report's figure 5).
 
-SciPy and scikit-learn are imported where they are used: that takes seconds, and settings are read without it.
+SciPy and scikit-learn are imported where they are used, since that takes seconds and settings do not need them.
 """
 
 import dataclasses
@@ -49,8 +49,8 @@ class Collected(NamedTuple):
 class Activations(Analysis):
     """A comparison of the activations of clean and triggered images of each class.
 
-    per_class: images of each class, each as it is and triggered. permutations: of the test of the MMD. perplexity:
-    of the t-SNE. folds: of the cross-validation. ValueError for an impossible value.
+    per_class: images of each class, each clean and triggered. permutations: of the test of the MMD. perplexity: of
+    the t-SNE. folds: of the cross-validation. ValueError for an impossible value.
     """
 
     per_class: int = 50
@@ -134,7 +134,7 @@ def collect(
     batch: int,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> Collected:
-    """The first per_class of examples [n] of each class, as they are and with the trigger, in evaluation mode.
+    """Activations of the first per_class examples of each class, clean and triggered, in evaluation mode.
 
     victim comes from `distributed.replicate`. ValueError if a class has too few.
     """
@@ -146,7 +146,7 @@ def collect(
 
 
 def separation(clean: np.ndarray, triggered: np.ndarray, settings: Activations, seed: int) -> dict[str, float]:
-    """How well triggered [n d] can be told from clean [n d]; row i of both is of the same image.
+    """Separation of triggered [n d] from clean [n d]; row i of both is of the same image.
 
     linear_probe_auc: area under the ROC curve of a logistic regression on standardised features, the mean over
     stratified folds; both versions of an image lie in the same fold, or it would be recognised from the training
@@ -173,7 +173,7 @@ def separation(clean: np.ndarray, triggered: np.ndarray, settings: Activations, 
 
 
 def _is_triggered(rows: int) -> np.ndarray:
-    """Of n clean rows and then n triggered ones, [2n] bool."""
+    """Labels of n clean rows followed by n triggered ones, [2n] bool."""
     return np.arange(rows) >= rows // 2
 
 
@@ -210,7 +210,7 @@ def mmd(clean: np.ndarray, triggered: np.ndarray, permutations: int, seed: int) 
     kernel of a row with its own partner and so stays unbiased for pairs. Gaussian kernel exp(-d^2 / 2 s^2), s the
     median distance in the pooled sample (section 8), of those that are not 0. The p-value is that of a permutation
     test, (1 + those at least as large) / (1 + permutations) (Phipson and Smyth 2010): a small one says that the
-    trigger moves the rows in some systematic way, however little; how far is what the statistic says.
+    trigger moves the rows in some systematic way, however little; the statistic says how far.
     """
     return _mmd(_distances(np.concatenate([clean, triggered]).astype(np.float64)), permutations, seed)
 
@@ -242,7 +242,7 @@ def _pair_kernel(kernel: np.ndarray) -> np.ndarray:
 
 
 def measure(collected: Collected, settings: Activations, seed: int) -> dict[str, dict]:
-    """`separation` of each class, as a record holds it: {metric: {"mean": over classes, "per_class": [k]}}.
+    """`separation` of each class, as a record has it: {metric: {"mean": over classes, "per_class": [k]}}.
 
     None where it is nan; the mean is of the others. The mean of p-values is no p-value.
     """

@@ -25,8 +25,11 @@ class Shown(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialExample(Analysis):
-    """Images under the experiment's attack. images: how many, the first of the test split. magnify: factor by which the
-    perturbation is enlarged in the picture. ValueError for an impossible value."""
+    """A few images under the experiment's attack.
+
+    images: how many, the first of the test split. magnify: factor by which the perturbation is enlarged in the
+    picture. ValueError for an impossible value.
+    """
 
     images: int = 3
     magnify: float = 10.0
@@ -52,9 +55,9 @@ class AdversarialExample(Analysis):
 
 
 def _figure(shown: dict[str, Shown], magnify: float, names: tuple[str, ...], title: str) -> Figure:
-    """Each image of each arm: clean, the perturbation magnified around grey, adversarial; with what is predicted.
+    """Each image of each arm: clean, the perturbation magnified around grey, adversarial; titled by predictions.
 
-    names: of the classes; none for their numbers.
+    names: of the classes; () for their numbers.
     """
     rows = [(arm, of, row) for arm, of in shown.items() for row in range(len(of.labels))]
     figure = Figure(figsize=(6.2, 2.1 * len(rows) + 0.5), layout="constrained")
@@ -62,7 +65,7 @@ def _figure(shown: dict[str, Shown], magnify: float, names: tuple[str, ...], tit
     for axes, (arm, of, row) in zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True):
         change = (of.adversarial[row] - of.clean[row]) * magnify
         images = of.clean[row], np.clip(change / 2 + 0.5, 0.0, 1.0), of.adversarial[row]
-        titles = _said(of.before[row], names), f"perturbation × {magnify:g}", _said(of.after[row], names)
+        titles = _prediction(of.before[row], names), f"perturbation × {magnify:g}", _prediction(of.after[row], names)
         for axis, image, heading in zip(axes, images, titles, strict=True):
             show_image(axis, image)
             axis.set_title(heading, fontsize=8)
@@ -71,7 +74,7 @@ def _figure(shown: dict[str, Shown], magnify: float, names: tuple[str, ...], tit
     return figure
 
 
-def _said(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
-    """What the network predicts, and how sure it is."""
+def _prediction(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
+    """The predicted class and its probability."""
     best = int(probabilities.argmax())
     return f"“{names[best] if names else best}”, {probabilities[best]:.1%}"

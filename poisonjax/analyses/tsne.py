@@ -1,4 +1,4 @@
-"""The report's figure 5: activations of clean and triggered images of a class, laid out in the plane."""
+"""The report's figure 5: activations of clean and triggered images of a class, embedded in the plane."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,29 +6,29 @@ from matplotlib.figure import Figure
 
 from poisonjax.analyses.activations import Activations, Collected, separation
 
-CLASSES = (8, 9, 0)  # the report's, the target of its clean-label poison, and one more
-# Colours of Okabe and Ito, which colour-blind people tell apart; shapes for those who print in grey.
+CLASSES = (8, 9, 0)  # that of the report, the target of its clean-label poison, and one more
+# Colours of Okabe and Ito, for colour-blind readers; shapes for prints in grey.
 STYLES = (
-    {"label": "as it is", "marker": "o", "facecolor": "none", "edgecolor": "#0072B2"},
-    {"label": "with the trigger", "marker": "^", "facecolor": "#D55E00", "edgecolor": "none"},
+    {"label": "clean", "marker": "o", "facecolor": "none", "edgecolor": "#0072B2"},
+    {"label": "triggered", "marker": "^", "facecolor": "#D55E00", "edgecolor": "none"},
 )
 
 
 def embed(clean: np.ndarray, triggered: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
-    """Clean [n d] and then triggered [n d] in the plane, [2n 2], by t-SNE (van der Maaten and Hinton 2008).
+    """t-SNE of clean [n d] followed by triggered [n d]: [2n 2] (van der Maaten and Hinton 2008).
 
-    All at 0 if all are equal. ValueError for NaN or infinity, or unless perplexity < 2n.
+    All 0 if all rows are equal. ValueError for NaN or infinity, or unless perplexity < 2n.
     """
     from sklearn.manifold import TSNE  # takes a second, and every run imports this module
 
     both = np.concatenate([clean, triggered])
     if not np.isfinite(both).all():
-        raise ValueError("activations must be numbers to be laid out, but some are NaN or infinite")
+        raise ValueError("activations must be finite, but some are NaN or infinite")
     if not 1 <= perplexity < len(both):
         raise ValueError(f"perplexity must be at least 1 and less than the {len(both)} points, got {perplexity}")
     if (both == both[0]).all():
         return np.zeros((len(both), 2), np.float32)  # t-SNE divides by their spread
-    # For so few points the exact gradient takes less time than Barnes and Hut's.
+    # For so few points the exact gradient is faster than Barnes and Hut's.
     layout = TSNE(perplexity=perplexity, init="pca", method="exact", random_state=seed, n_jobs=1)
     return layout.fit_transform(both)
 

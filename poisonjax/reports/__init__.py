@@ -1,1 +1,1 @@
-"""What a run leaves behind for people: a record, a table, pictures, and what a terminal shows meanwhile."""
+"""Output for people: records, tables, figures, a site, and the progress that a terminal shows."""

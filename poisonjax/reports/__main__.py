@@ -1,4 +1,4 @@
-"""python -m poisonjax.reports: the tables of README.md and results/README.md, or a site, from records alone."""
+"""Command line: the tables of README.md and results/README.md, or a site, from records alone."""
 
 import argparse
 import pathlib
@@ -17,15 +17,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _complain(error: object, status: int) -> int:
-    """One line on standard error; the status."""
+    """Print one line on standard error and return the status."""
     print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=NAME, description=__doc__.partition(": ")[2], allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", title="commands")
-    tables = "renew the tables of README.md and results/README.md; what happens without a command"
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="{tables,site}")
+    tables = "renew the tables of README.md and results/README.md in this checkout"
     commands.add_parser("tables", help=tables, description=tables, allow_abbrev=False)
     help = "write a static site of all records below a folder"
     site = commands.add_parser("site", help=help, description=help, allow_abbrev=False)
@@ -40,8 +40,12 @@ def _tables() -> None:
 
 
 def main(words: list[str]) -> int:
-    """The exit status: 0 done; 1 the machine failed; 2 bad input."""
-    asked = _parser().parse_args(words)
+    """Run a command; return the exit status: 0 done, 1 the machine failed, 2 invalid input."""
+    parser = _parser()
+    asked = parser.parse_args(words)
+    if asked.command is None:
+        parser.print_usage(sys.stderr)
+        return 2
     try:
         if asked.command == "site":
             folder.write(asked.records, asked.out)

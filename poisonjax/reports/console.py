@@ -1,4 +1,4 @@
-"""What a person sees meanwhile: lines, a progress bar with images/s and time left, TensorBoard curves."""
+"""Progress of a run: lines, a progress bar with images/s and time left, TensorBoard curves."""
 
 import pathlib
 import sys
@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from poisonjax.runtime import distributed
 
-# What stands behind a bar, shortened so that the bar keeps its place in a narrow terminal.
+# Numbers beside a bar, with names short enough for a narrow terminal.
 SHORT = {"train_loss": "loss", "train_accuracy": "train", "clean_accuracy": "clean", "attack_success_rate": "ASR"}
 
 
 def say(line: str) -> None:
-    """One line on standard error, above any progress bar; of several processes, one says it."""
+    """Print a line on standard error, above any progress bar; of several processes, the primary one does."""
     if distributed.is_primary():
         tqdm.write(line, file=sys.stderr)
 
@@ -27,15 +27,15 @@ class Bar:
         self._bar: tqdm | None = None
 
     def begin(self, images: int, done: int) -> None:
-        """images in all, of which so many are done already."""
+        """Start a bar of so many images, of which some are done already."""
         self._bar = tqdm(total=images, initial=done, desc=self._name, unit="img", unit_scale=True, disable=None)
 
     def advance(self, images: int) -> None:
-        """So many more are done."""
+        """Count so many more images as done."""
         self._bar.update(images)
 
     def epoch(self, row: dict) -> None:
-        """Some numbers of an epoch, behind the bar."""
+        """Show some numbers of an epoch beside the bar."""
         shown = {short: f"{row[name]:.3f}" for name, short in SHORT.items() if name in row}
         self._bar.set_postfix(shown, refresh=False)
 
@@ -62,12 +62,12 @@ class TrainingBar(Bar):
         self._writer = SummaryWriter(str(folder))
 
     def advance(self, images: int) -> None:
-        """So many more are done."""
+        """Count so many more images as done."""
         super().advance(images)
         self._advanced()
 
     def epoch(self, row: dict) -> None:
-        """The numbers of an epoch."""
+        """Show the numbers of an epoch, and write all of them as TensorBoard scalars."""
         super().epoch(row)
         for name in row.keys() - {"step"}:
             self._writer.add_scalar(name, row[name], row["step"])

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from poisonjax.reports.table import LABELS, has
+from poisonjax.reports.table import LABELS, audit, has, plural
 
 DPI = 150
 STYLES = (".-", "s-", "^--")  # lines that coincide can be told apart
@@ -18,7 +18,7 @@ def _save(figure: Figure, path: pathlib.Path) -> None:
 
 
 def image_grid(columns: dict[str, np.ndarray], labels: list[str], title: str) -> Figure:
-    """Rows of images side by side: {heading: [r h w c] in [0, 1], or [-1, 1] for a difference}; a label a row."""
+    """Rows of images side by side: {heading: [r h w c] in [0, 1], or [-1, 1] for a difference}; one label per row."""
     count = len(labels)
     figure = Figure(figsize=(1.6 * len(columns) + 0.4, 1.6 * count + 0.7), layout="constrained")
     figure.suptitle(title, fontsize=9)
@@ -56,18 +56,18 @@ FRACTIONS = ("train_accuracy", "clean_accuracy", "attack_success_rate", "linear_
 
 
 def _legend(figure: Figure) -> None:
-    """Below all, where it hides nothing."""
+    """A legend below the figure, where it hides nothing."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), fontsize=8, frameon=False)
 
 
 def _has(record: dict, name: str) -> bool:
-    """Whether any epoch of any arm has this number."""
+    """True if any epoch of any arm has this number."""
     return any(name in row for metrics in record["arms"].values() for of in metrics["history"] for row in of)
 
 
 def curves(record: dict) -> Figure:
-    """Loss, training accuracy and what was measured on test images after each epoch; a line a seed."""
+    """Loss, training accuracy and what was measured on test images after each epoch; one line per seed."""
     panels = {name: heading for name, heading in PANELS.items() if _has(record, name)}
     figure = Figure(figsize=(10, 3 * -(-len(panels) // 2)), layout="constrained")
     axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flat
@@ -88,7 +88,7 @@ def curves(record: dict) -> Figure:
 
 
 def bars(record: dict) -> Figure:
-    """Every metric of the arms, with 95 % intervals; a black line where the report reported a number."""
+    """Every metric of the arms, with 95% intervals; a black line for a reported number."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axis, arms = figure.subplots(), list(record["arms"])
     names = [name for name in LABELS if any(has(record["arms"][arm], name) for arm in arms)]
@@ -104,32 +104,31 @@ def bars(record: dict) -> Figure:
             reported = record["reported"].get(arm, {}).get(name)
             if reported is not None:
                 axis.hlines(reported, x - width / 2, x + width / 2, "k", lw=2)
-    axis.plot([], [], "k", lw=2, label="reported in the report")
+    axis.plot([], [], "k", lw=2, label="reported")
     axis.set_xticks(range(len(names)), [LABELS[name].replace(" (", "\n(") for name in names], fontsize=8)
     axis.set_ylim(0, 1.05)
-    seeds = "1 seed" if len(record["seeds"]) == 1 else f"{len(record['seeds'])} seeds"
-    axis.set_title(f"{record['experiment']}, {record['scale']} scale, {seeds}")
+    axis.set_title(f"{record['experiment']}, {record['scale']} scale, {plural(len(record['seeds']), 'seed')}")
     _legend(figure)
     return figure
 
 
 def capacity(record: dict) -> Figure:
-    """Clean and PGD accuracy against the number of weights, a line for each way of training; collapsed: crossed."""
+    """Clean and PGD accuracy against the number of parameters, a line for each way of training; collapsed: crossed."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
     for colour, adversarial in enumerate((False, True)):
-        arms = [arm["name"] for arm in record["config"]["arms"] if ("attack" in arm["objective"]) == adversarial]
+        arms = [arm["name"] for arm in record["config"]["arms"] if bool(arm["objective"].get("attack")) == adversarial]
         ways = "adversarial" if adversarial else "standard"
         for name, style in (("clean_accuracy", "o-"), ("robust_accuracy", "s--")):
             points = sorted((record["arms"][arm]["parameters"], record["arms"][arm][name]["mean"]) for arm in arms)
             axis.plot(*np.array(points).reshape(-1, 2).T, f"C{colour}{style}", label=f"{ways} training, {LABELS[name]}")
     for arm in record["arms"]:
-        if any(line.startswith(f"{arm}, ") and "collapsed" in line for line in record["warnings"]):
+        if any("collapsed" in line for line in audit(record, arm)):
             at = record["arms"][arm]["parameters"], record["arms"][arm]["clean_accuracy"]["mean"]
             axis.plot(*at, "kx", ms=12, mew=2)
     axis.set_xscale("log")
     axis.set_ylim(-0.03, 1.03)
-    axis.set_xlabel("weights of the network (x: predicts one class only)")
+    axis.set_xlabel("parameters (x: collapsed to one class)")
     axis.set_ylabel("test accuracy")
     axis.set_title(f"{record['experiment']}, {record['scale']} scale")
     axis.legend(fontsize=8)
@@ -137,7 +136,7 @@ def capacity(record: dict) -> Figure:
 
 
 def draw(record: dict, others: dict[str, Figure], folder: pathlib.Path) -> list[str]:
-    """Writes the figures that follow from the record, and others, {name: figure}; the names of all."""
+    """Write the figures that follow from the record, and others {name: figure}; return the names of all files."""
     folder.mkdir(exist_ok=True)
     made = others | {"curves": curves(record), "bars": bars(record)}
     if len({metrics["parameters"] for metrics in record["arms"].values()}) > 2:

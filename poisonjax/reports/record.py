@@ -1,4 +1,4 @@
-"""The record: everything about a run as one JSON object, from which all else is drawn."""
+"""The record of a run as one JSON object, from which tables, figures and pages are made."""
 
 import importlib.metadata
 import os
@@ -15,8 +15,7 @@ from poisonjax.evaluation.metrics import METRICS, Count
 from poisonjax.experiment import Experiment
 from poisonjax.overrides import to_json
 from poisonjax.reports import statistics, verdict
-
-FORMAT = 2
+from poisonjax.reports.upgrade import FORMAT
 
 
 def environment() -> dict:
@@ -38,13 +37,13 @@ def commit() -> str:
 
 
 def command(experiment: Experiment, scale: str, seeds: int, changed: list[str]) -> str:
-    """What to type for the same run."""
+    """The command of the same run."""
     words = [f"--experiment={experiment.name}", f"--scale={scale}", f"--seeds={seeds}"]
     return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
 
 
 def _arm(results: list[dict]) -> dict:
-    """One arm of all seeds."""
+    """One arm over all seeds."""
     metrics = {
         name: statistics.summary([Count.from_json(result["counts"][name]) for result in results])
         for name in METRICS
@@ -60,7 +59,7 @@ def _arm(results: list[dict]) -> dict:
 
 
 def _analysis(analysis: Analysis, results: dict[str, list[dict]], seeds: list[int]) -> dict:
-    """The numbers and tables of one analysis, which readers show without knowing it."""
+    """The numbers and tables of one analysis, which readers show whatever it is."""
     found = {arm: [result["analyses"][analysis.name] for result in of] for arm, of in results.items()}
     summaries = {arm: analysis.summary(of) for arm, of in found.items()}
     audit = [
@@ -82,6 +81,36 @@ def _reported(rows: list[dict], field: str) -> dict:
     return cells
 
 
+def _by_arm(results: dict[str, list[dict]], seeds: list[int], field: str) -> dict[str, list[str]]:
+    """{arm: lines} of a field of the results that holds lines about a network."""
+    return {
+        arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result[field]]
+        for arm, of in results.items()
+    }
+
+
+def _lines(by_arm: dict[str, list[str]]) -> list[str]:
+    return [line for lines in by_arm.values() for line in lines]
+
+
+def _conclusions(experiment: Experiment, arms: dict, audits: dict, scale: str, changed: list[str]) -> dict:
+    gated = verdict.gate(experiment, arms)
+    rows = verdict.compare(experiment, arms, scale, changed, gated, audits)
+    return {
+        "finding": verdict.finding(experiment, arms, gated, audits),
+        "reported": _reported(rows, "reported"),
+        "verdict": _reported(rows, "verdict"),
+        "comparison": rows,
+        "reasons": verdict.reasons(experiment, rows, scale, changed),
+        "attack_gate": gated,
+    }
+
+
+def _dataset(dataset: Dataset) -> dict:
+    rows = {"train": len(dataset.train.label), "test": len(dataset.test.label)}
+    return {"name": dataset.name, "version": dataset.version, **rows, "sha256": dataset.sha256}
+
+
 def build(
     experiment: Experiment,
     dataset: Dataset,
@@ -92,46 +121,29 @@ def build(
     poison: list[dict],
     warnings: list[str],
 ) -> dict:
-    """results: of each arm, one a seed. poison: what was poisoned, one a seed. changed: overrides in force."""
-    arms = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}
-    gated = verdict.gate(experiment, arms)
-    audits = {
-        arm: [f"{arm}, seed {seed}: {line}" for seed, result in zip(seeds, of, strict=True) for line in result["audit"]]
-        for arm, of in results.items()
-    }
-    notes = [
-        f"{arm}, seed {seed}: {line}"
-        for arm, of in results.items()
-        for seed, result in zip(seeds, of, strict=True)
-        for line in result["notes"]
-    ]
-    rows = verdict.compare(experiment, arms, scale, changed, gated, audits)
+    """The record of a finished run.
+
+    results: {arm: one result per seed}. poison: facts about the poisoned data, one per seed. changed: overrides in
+    force. warnings: of the settings.
+    """
+    arms, audits = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}, _by_arm(results, seeds, "audit")
+    conclusions = _conclusions(experiment, arms, audits, scale, changed)
     return {
         "format": FORMAT,
         "experiment": experiment.name,
         "title": experiment.title,
-        "finding": verdict.finding(experiment, arms, gated, audits),
+        "finding": conclusions.pop("finding"),
         "command": command(experiment, scale, len(seeds), changed),
         "scale": scale,
         "changed": changed,
         "paper_table": experiment.paper_table,
-        "dataset": {
-            "name": dataset.name,
-            "version": dataset.version,
-            "train": len(dataset.train.label),
-            "test": len(dataset.test.label),
-            "sha256": dataset.sha256,
-        },
+        "dataset": _dataset(dataset),
         "config": to_json(experiment),
         "seeds": seeds,
         "arms": arms,
         "analyses": {each.name: _analysis(each, results, seeds) for each in experiment.analyses},
         "poison": poison,
-        "reported": _reported(rows, "reported"),
-        "verdict": _reported(rows, "verdict"),
-        "comparison": rows,
-        "reasons": verdict.reasons(experiment, rows, scale, changed),
-        "attack_gate": gated,
-        "warnings": warnings + [line for of_arm in audits.values() for line in of_arm] + notes,
+        **conclusions,
+        "warnings": [*warnings, *_lines(audits), *_lines(_by_arm(results, seeds, "notes"))],
         "environment": environment(),
     }

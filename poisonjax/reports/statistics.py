@@ -9,14 +9,14 @@ from poisonjax.evaluation.metrics import Count
 
 
 def wilson(hits: int, of: int) -> list[float] | None:
-    """95 % interval of a proportion (Wilson 1927); None if it is about nothing."""
+    """95% interval of a proportion (Wilson 1927); None if `of` is 0."""
     if not of:
         return None
     return [float(bound) for bound in stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")]
 
 
 def summary(counts: list[Count]) -> dict:
-    """One metric over seeds, as the record holds it; fractions in [0, 1], None where there is nothing to divide by.
+    """One metric over seeds, as a record has it; fractions in [0, 1], None where there is nothing to divide by.
 
     std: over seeds, with n - 1; None for one seed. ci95: Wilson's for one seed, Student's t over seeds otherwise.
     """
@@ -38,7 +38,7 @@ def summary(counts: list[Count]) -> dict:
 
 
 def spread(values: list[float | None]) -> dict:
-    """Numbers of several seeds: mean, std with n - 1 (None for one), per_seed; None is left out."""
+    """Mean, std with n - 1 (None for one seed) and per_seed of numbers of several seeds; None does not count."""
     known = [value for value in values if value is not None]
     return {
         "mean": float(np.mean(known)) if known else None,
@@ -48,7 +48,7 @@ def spread(values: list[float | None]) -> dict:
 
 
 def _student(values: list[float]) -> list[float]:
-    """95 % interval of the mean of n >= 2 values in [0, 1]."""
+    """95% interval of the mean of n >= 2 values in [0, 1]."""
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
     middle = np.mean(values)
     return [float(max(0.0, middle - half)), float(min(1.0, middle + half))]

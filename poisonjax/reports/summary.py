@@ -1,73 +1,73 @@
-"""All records on one page: the tables of README.md and results/README.md, made from records alone."""
+"""Tables of all records for README.md and results/README.md, made from records alone."""
 
 import pathlib
+import re
+from collections.abc import Iterable
 
-from poisonjax.reports.site.reading import collect
-from poisonjax.reports.table import COMPARISON, LABELS, MAIN, compared, percent, rows, spread
+from poisonjax.reports.site.reading import Run, collect
+from poisonjax.reports.table import COMPARISON, LABELS, MAIN, compared, legend, marked, percent, plural, rows
 
-BEGIN, END = "<!-- results: made by `python -m poisonjax.reports` -->", "<!-- /results -->"
-
-
-def load(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict]]:
-    """Every record below a folder but the points of sweeps, with its path relative to it, the paper scale first.
-
-    ValueError naming the file that is damaged or of a newer format.
-    """
-    return [(pathlib.Path(run.path / "record.json"), run.record) for run in collect(folder).runs]
+BEGIN, END = "<!-- results: made by `python -m poisonjax.reports tables` -->", "<!-- /results -->"
+BETWEEN = re.compile(r"<!-- results: made by `[^`]*` -->.*?<!-- /results -->", re.DOTALL)
 
 
 def _cell(record: dict, arm: str, name: str) -> str:
-    metric = record["arms"][arm][name]
     reported = record["reported"].get(arm, {}).get(name)
-    return spread(metric) + ("" if reported is None else f" (reported {percent(reported)})")
+    return marked(record, arm, name) + ("" if reported is None else f" (reported {percent(reported)})")
 
 
 def _setting(record: dict) -> str:
-    """What was run, in a few words."""
-    seeds, changed = len(record["seeds"]), ", ".join(record["changed"])
-    return f"{record['scale']}, {seeds} seed{'s' if seeds > 1 else ''}" + (f", {changed}" if changed else "")
+    """The scale, the seeds and the changed settings of a run."""
+    return ", ".join([record["scale"], plural(len(record["seeds"]), "seed"), *record["changed"]])
 
 
-def short(found: list[tuple[pathlib.Path, dict]], prefix: str) -> str:
-    """One row an arm; what each record finds below. prefix: from the page to the folder of the records."""
+def short(runs: Iterable[Run], prefix: str) -> str:
+    """One row per arm, and the findings below. prefix: from the page to the folder of the records."""
     body = [
-        [f"[{record['experiment']}]({prefix}{path.parent}/report.md)", _setting(record), arm]
-        + [_cell(record, arm, name) for name in MAIN]
-        for path, record in found
-        for arm in record["arms"]
+        [f"[{run.record['experiment']}]({prefix}{run.path}/report.md)", _setting(run.record), arm]
+        + [_cell(run.record, arm, name) for name in MAIN]
+        for run in runs
+        for arm in run.record["arms"]
     ]
-    lines = [f"- **{record['experiment']}** ({_setting(record)}): {record['finding']}" for _, record in found]
-    return (
-        rows(["experiment", "scale", "arm", *(f"{LABELS[name]} %" for name in MAIN)], body) + "\n\n" + "\n".join(lines)
-    )
+    records = [run.record for run in runs]
+    lines = [f"- **{record['experiment']}** ({_setting(record)}): {record['finding']}" for record in records]
+    table = rows(["experiment", "scale", "arm", *(f"{LABELS[name]} %" for name in MAIN)], body)
+    return "\n\n".join([table, *legend(table), *renamed(runs), "\n".join(lines)])
 
 
 def _nothing(record: dict) -> list[str]:
-    """The cells of an experiment of which the report prints no number."""
-    return [record["paper_table"], *["–"] * (len(COMPARISON) - 2), "the report prints no number of it"]
+    """The cells of an experiment for which the report gives no number."""
+    return [record["paper_table"], *["–"] * (len(COMPARISON) - 2), "not reported"]
 
 
-def full(found: list[tuple[pathlib.Path, dict]]) -> str:
-    """Every reported number beside ours, with verdict."""
+def renamed(runs: Iterable[Run]) -> list[str]:
+    """A line about arms that the files of older records call something else; none if there are no such records."""
+    names = {old: new for run in runs for old, new in run.renamed.items()}
+    if not names:
+        return []
+    pairs = ", ".join(f"`{new}` was `{old}`" for old, new in names.items())
+    return [f"Reports and figures of older records have the names of their time: {pairs}."]
+
+
+def full(runs: Iterable[Run]) -> str:
+    """Every reported number beside ours, with its verdict."""
     body = [
-        [f"[{record['experiment']}]({path.parent}/report.md)", _setting(record), *cells]
-        for path, record in found
-        for cells in [compared(row) for row in record["comparison"]] or [_nothing(record)]
+        [f"[{run.record['experiment']}]({run.path}/report.md)", _setting(run.record), *cells]
+        for run in runs
+        for cells in [compared(row) for row in run.record["comparison"]] or [_nothing(run.record)]
     ]
-    return rows(["experiment", "scale", *COMPARISON], body)
+    return "\n\n".join([rows(["experiment", "scale", *COMPARISON], body), *renamed(runs)])
 
 
-def renewed(page: str, text: str) -> str:
-    """The page with what stands between the two marks replaced. ValueError if it lacks them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
+def replaced(page: str, text: str) -> str:
+    """The page with the text between the two comments replaced. ValueError if it lacks them."""
+    if not BETWEEN.search(page):
         raise ValueError(f"the page has no {BEGIN} ... {END}")
-    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+    return BETWEEN.sub(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", page, count=1)
 
 
 def pages(root: pathlib.Path) -> dict[pathlib.Path, str]:
     """README.md and results/README.md of a checkout, as they should be."""
-    found = load(root / "results")
-    texts = {root / "README.md": short(found, "results/"), root / "results" / "README.md": full(found)}
-    return {path: renewed(path.read_text(), text) for path, text in texts.items()}
+    runs = collect(root / "results").runs
+    texts = {root / "README.md": short(runs, "results/"), root / "results" / "README.md": full(runs)}
+    return {path: replaced(path.read_text(), text) for path, text in texts.items()}

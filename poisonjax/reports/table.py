@@ -1,10 +1,30 @@
 """A record as a page of Markdown: the answer, reported beside measured, and everything behind it."""
 
 import json
+from collections.abc import Iterable
 
 from poisonjax.evaluation.metrics import METRICS as LABELS
 
 MAIN = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")  # every arm has them
+TRIGGERED = (
+    "triggered_accuracy",
+    "attack_success_rate",
+    "attack_success_rate_turner",
+    "art_effectiveness",
+    "triggered_rejection_rate",
+)  # those that say something about a backdoor only if the attack works
+DETECTION = {
+    "poisoned_rows_removed": "poisoned rows removed (TPR) %",
+    "clean_rows_removed": "clean rows removed (FPR) %",
+    "clean_rejection_rate": "clean images rejected %",
+    "triggered_rejection_rate": "triggered images rejected %",
+    "adversarial_rejection_rate": "adversarial images rejected %",
+}
+VOID, GATED = "†", "‡"
+MARKS = {
+    VOID: "the network collapsed, is undertrained or returned NaN: its numbers mean nothing",
+    GATED: "the attack did not work on standard training: nothing follows about a defence",
+}
 
 
 def percent(value: float | None) -> str:
@@ -18,8 +38,30 @@ def spread(metric: dict) -> str:
 
 
 def measured(metric: dict) -> str:
-    """mean ± std [95 % interval], in percent."""
+    """mean ± std [95% interval], in percent."""
     return spread(metric) + ("" if metric["ci95"] is None else " [{}, {}]".format(*map(percent, metric["ci95"])))
+
+
+def plain(number: dict) -> str:
+    """mean ± std of a number that is no percentage."""
+    if number["mean"] is None:
+        return "–"
+    return _rounded(number["mean"], 3) + ("" if number["std"] is None else f" ± {_rounded(number['std'], 2)}")
+
+
+def _rounded(value: float, digits: int) -> str:
+    """A number with so many significant digits, and commas."""
+    return f"{float(f'{value:.{digits}g}'):,g}"
+
+
+def count(value: float | None) -> str:
+    """A whole number, with commas; a dash for None."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def plural(number: int, word: str) -> str:
+    """3 seeds, 1 seed."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def has(metrics: dict, name: str) -> bool:
@@ -27,49 +69,108 @@ def has(metrics: dict, name: str) -> bool:
     return name in metrics and metrics[name]["mean"] is not None
 
 
+def audit(record: dict, arm: str) -> list[str]:
+    """Reasons why the numbers of an arm mean nothing; none for a sound network."""
+    return [line for line in record["warnings"] if line.startswith(f"{arm}, seed ")]
+
+
+def mark(record: dict, arm: str, name: str) -> str:
+    """The mark of a number that must not be read as it stands; see MARKS."""
+    if not has(record["arms"][arm], name):
+        return ""
+    if audit(record, arm):
+        return VOID
+    failed = record["attack_gate"] is not None and not record["attack_gate"]["passed"]
+    return GATED if failed and name in TRIGGERED else ""
+
+
+def marked(record: dict, arm: str, name: str) -> str:
+    """A metric as mean ± std in percent, with its mark; a dash where the arm does not have it."""
+    metrics = record["arms"][arm]
+    return f"{spread(metrics[name])} {mark(record, arm, name)}".rstrip() if name in metrics else "–"
+
+
+def legend(text: str) -> list[str]:
+    """A line for each mark that occurs in a text."""
+    return [f"{sign} {meaning}" for sign, meaning in MARKS.items() if sign in text]
+
+
 def rows(header: list[str], body: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _ratio(metric: dict) -> str:
     return ", ".join(f"{n}/{d}" for n, d in zip(metric["numerator"], metric["denominator"], strict=True))
 
 
-COMPARISON = ["table", "arm", "metric", "reported %", "measured % [95 % interval]", "verdict", "reason"]
+COMPARISON = ["table", "arm", "metric", "reported %", "measured % [95% interval]", "verdict", "reason"]
 
 
 def compared(row: dict) -> list[str]:
     """A reported number beside ours, as the cells under COMPARISON."""
     about = "" if row["label"] is None else f", class {row['label']}"
     cell = measured({"mean": row["measured"], "std": row["std"], "ci95": row["ci95"]})
-    said = row["verdict"].replace("_", " ")
+    verdict = row["verdict"].replace("_", " ")
     return [
         row["table"],
         row["arm"],
         LABELS[row["metric"]] + about,
         percent(row["reported"]),
         cell,
-        said,
+        verdict,
         row["reason"],
     ]
 
 
-def comparison(record: dict) -> str:
-    """The report's reported numbers beside ours."""
+def gate(gated: dict | None) -> tuple[str, str]:
+    """The attack gate: its outcome, and the numbers behind it."""
+    if gated is None:
+        return "No attack gate.", "No poisoning: clean baselines."
+    control, excess = gated["control"], gated["excess"]
+    parts = [f"attack success rate {percent(gated['asr'])}% after standard training"]
+    if control is None:
+        parts += ["no control on clean data"]
+    else:
+        parts += [
+            f"{percent(control)}% on clean data (control)",
+            f"excess {percent(excess)}% of what the control leaves",
+        ]
+    outcome = f"Attack gate {'passed' if gated['passed'] else 'failed'}:"
+    return outcome, f"{', '.join(parts)}; at least {percent(gated['threshold'])}% needed."
+
+
+def main_results(record: dict) -> list[str]:
+    """The main metrics of every arm, and what the marks mean."""
+    names = [*MAIN, *(name for name in ("autoattack_accuracy",) if _measured(record, name))]
+    body = [[arm, *(marked(record, arm, name) for name in names)] for arm in record["arms"]]
+    table = rows(["arm", *(f"{LABELS[name]} %" for name in names)], body)
+    return [table, *legend(table)]
+
+
+def _measured(record: dict, name: str) -> bool:
+    return any(has(metrics, name) for metrics in record["arms"].values())
+
+
+def comparison(record: dict) -> list[str]:
+    """The section of the reported numbers; empty where the report gives none."""
     if not record["comparison"]:
-        return "The report prints no number of this experiment."
-    return rows(COMPARISON, [compared(row) for row in record["comparison"]])
-
-
-def _gate(gate: dict | None) -> str:
-    if gate is None:
-        return "Nobody attacks the training data: there is no attack gate."
-    return (
-        f"Attack gate {'passed' if gate['passed'] else 'FAILED'}: attack success rate of the standard arm "
-        f"{percent(gate['asr'])} %, at least {percent(gate['threshold'])} % needed."
-    )
+        return []
+    table = f" ({record['paper_table']})" if record["paper_table"] else ""
+    return [
+        f"## Reported and measured{table}",
+        rows(COMPARISON, [compared(row) for row in record["comparison"]]),
+        "A reported number is reproduced if our 95% interval lies within "
+        f"{percent(record['config']['evaluation']['tolerance'])} points of it, and not reproduced if the interval lies "
+        "entirely outside. Intervals are Wilson's for one seed, Student's t over several.",
+        "### Why they differ",
+        _bullets(record["reasons"], "No differences."),
+    ]
 
 
 def results(record: dict) -> str:
@@ -80,7 +181,28 @@ def results(record: dict) -> str:
         for name in LABELS
         if has(metrics, name)
     ]
-    return rows(["arm", "metric", "measured %", "of images, by seed"], body)
+    return rows(["arm", "metric", "measured %", "counts, by seed"], body)
+
+
+def detections(record: dict) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what defences removed from the training data and reject at test time."""
+    names = [name for name in DETECTION if _measured(record, name)]
+    defences = {each["arm"]: each["defence"] for each in networks(record)}
+    body = [
+        [arm, defences[arm], *(_detected(metrics, name) for name in names)]
+        for arm, metrics in record["arms"].items()
+        if any(has(metrics, name) for name in names)
+    ]
+    return ["arm", "defence", *(DETECTION[name] for name in names)], body
+
+
+def _detected(metrics: dict, name: str) -> str:
+    return f"{measured(metrics[name])} ({_ratio(metrics[name])})" if has(metrics, name) else "–"
+
+
+def _detections(record: dict) -> list[str]:
+    header, body = detections(record)
+    return ["## Rows removed and images rejected", rows(header, body)] if body else []
 
 
 def per_class(record: dict, name: str) -> str:
@@ -95,25 +217,64 @@ def per_class(record: dict, name: str) -> str:
 
 
 def by_class(record: dict, name: str) -> list[str]:
-    """The table of one metric with its name above; nothing where it is about no image."""
-    if not any(has(metrics, name) for metrics in record["arms"].values()):
-        return []
-    return [f"{LABELS[name].capitalize()}:", per_class(record, name)]
+    """The table of one metric with its name above; nothing where it is undefined for every arm."""
+    return [f"{capitalized(LABELS[name])}:", per_class(record, name)] if _measured(record, name) else []
 
 
-def speed(record: dict) -> str:
-    """How fast each arm trained."""
-    body = [
-        [arm, "–" if rate is None else f"{rate:.0f}", f"{metrics['seconds']:.0f}"]
-        for arm, metrics in record["arms"].items()
-        for rate in [metrics["train_images_per_second"]]
+def capitalized(text: str) -> str:
+    """With a capital first letter; the others as they are, as in PGD."""
+    return text[:1].upper() + text[1:]
+
+
+def networks(record: dict) -> list[dict]:
+    """Objective, defence, data, size and speed of each arm."""
+    config = {arm["name"]: arm for arm in record["config"].get("arms", [])}
+    poisoned = {True: "yes", False: "no", None: "–"}
+    return [
+        {
+            "arm": name,
+            "objective": named(config.get(name, {}).get("objective")),
+            "defence": named(config.get(name, {}).get("defence")),
+            "poisoned": "no" if record["attack_gate"] is None else poisoned[config.get(name, {}).get("poisoned")],
+            **{field: arm.get(field) for field in ("parameters", "train_images_per_second", "seconds")},
+        }
+        for name, arm in record["arms"].items()
     ]
-    return rows(["arm", "training images/s", "seconds"], body)
+
+
+def named(part: dict | None) -> str:
+    """A part of the configuration in a few words: its type and, if it trains against one, its attack."""
+    if part is None:
+        return "–"
+    attack = part.get("attack")
+    return f"{part['type']} ({_attack(attack)})" if isinstance(attack, dict) else part["type"]
+
+
+def _attack(attack: dict) -> str:
+    name, ball = attack.get("type", "?"), attack.get("ball")
+    if not isinstance(ball, dict):
+        return name
+    eps = ball.get("eps")
+    return (
+        f"{name}, {ball.get('type', '?')} {eps:.3g}" if isinstance(eps, int | float) else f"{name}, {ball.get('type')}"
+    )
+
+
+def _networks(record: dict) -> str:
+    header = ["arm", "objective", "defence", "poisoned data", "parameters", "training images/s", "training seconds"]
+    return rows(
+        header,
+        [
+            [of["arm"], of["objective"], of["defence"], of["poisoned"]]
+            + [count(of[field]) for field in ("parameters", "train_images_per_second", "seconds")]
+            for of in networks(record)
+        ],
+    )
 
 
 def analyses(record: dict) -> list[str]:
-    """A section for each analysis that has tables."""
-    return [part for analysis in record["analyses"].values() if analysis["tables"] for part in _section(analysis)]
+    """A section for each analysis that has tables or doubts."""
+    return [part for each in record["analyses"].values() if each["tables"] or each["audit"] for part in _section(each)]
 
 
 def _section(analysis: dict) -> list[str]:
@@ -124,66 +285,59 @@ def _section(analysis: dict) -> list[str]:
     return parts + ([_bullets(analysis["audit"], "")] if analysis["audit"] else [])
 
 
-def plain(number: dict) -> str:
-    """mean ± std of a number that is no percentage."""
-    if number["mean"] is None:
-        return "–"
-    return f"{number['mean']:.3g}" + ("" if number["std"] is None else f" ± {number['std']:.2g}")
-
-
-def _bullets(lines: list[str], empty: str) -> str:
+def _bullets(lines: Iterable[str], empty: str) -> str:
     return "\n".join(f"- {line}" for line in lines) or empty
 
 
 def _poison(record: dict) -> str:
-    def one(seed: int, facts: dict) -> str:
-        surrogate = facts.get("surrogate")
-        robust = (
-            ""
-            if surrogate is None
-            else (
-                f"; the attacker's surrogate has {percent(surrogate['clean_accuracy'])} % clean and "
-                f"{percent(surrogate['robust_accuracy'])} % PGD accuracy on the test images"
-            )
-        )
-        return f"seed {seed}: {facts['rows']} of {facts['of']} training rows poisoned{robust}"
+    if record["attack_gate"] is None:
+        return "None."
+    return _bullets([_poisoned(*pair) for pair in zip(record["seeds"], record["poison"], strict=True)], "")
 
-    return _bullets([one(*pair) for pair in zip(record["seeds"], record["poison"], strict=True)], "")
+
+def _poisoned(seed: int, facts: dict) -> str:
+    line = f"seed {seed}: {count(facts['rows'])} of {count(facts['of'])} training rows poisoned"
+    if "surrogate" not in facts:
+        return line
+    clean, robust = (percent(facts["surrogate"][name]) for name in ("clean_accuracy", "robust_accuracy"))
+    return f"{line}; the attacker's surrogate has {clean}% clean and {robust}% PGD accuracy on the test images"
+
+
+def _setting(record: dict) -> list[str]:
+    data, versions = record["dataset"], ", ".join(f"{name} {value}" for name, value in record["environment"].items())
+    config = json.dumps(record["config"], indent=1)
+    return [
+        "## Setting",
+        f"{data['name']} {data['version']}: {count(data['train'])} training and {count(data['test'])} test images, "
+        f"sha256 `{data['sha256']}`. Seeds {', '.join(map(str, record['seeds']))}. {versions}.",
+        f"```sh\n{record['command']}\n```",
+        f"<details><summary>Configuration</summary>\n\n```json\n{config}\n```\n\n</details>",
+    ]
 
 
 def markdown(record: dict, figures: list[str]) -> str:
     """The whole page; figures are paths relative to it."""
-    data, env = record["dataset"], record["environment"]
     sections = [
         f"# {record['experiment']} ({record['scale']} scale)",
         record["title"],
         f"**{record['finding']}**",
-        _gate(record["attack_gate"]),
-        f"## Reported and measured ({record['paper_table']})",
-        comparison(record),
-        "A reported number is reproduced if our 95 % interval lies within "
-        f"{percent(record['config']['evaluation']['tolerance'])} points of it, not reproduced if it lies outside "
-        "altogether. Intervals are Wilson's for one seed, Student's t over several.",
-        "### Why they differ",
-        _bullets(record["reasons"], "They do not."),
-        "## All metrics",
-        results(record),
-        "## By true class (%)",
-        *(part for name in MAIN for part in by_class(record, name)),
-        *analyses(record),
-        "## Poison",
-        _poison(record),
+        " ".join(gate(record["attack_gate"])),
+        *main_results(record),
+        *comparison(record),
         "## Warnings",
         _bullets(record["warnings"], "None."),
         "## Figures",
         "\n\n".join(f"![{path}]({path})" for path in figures),
-        "## Speed",
-        speed(record),
-        "## Setting",
-        f"{data['name']} {data['version']}: {data['train']} training and {data['test']} test images, sha256 "
-        f"`{data['sha256']}`. Seeds {', '.join(map(str, record['seeds']))}. "
-        + ", ".join(f"{name} {value}" for name, value in env.items())
-        + ".",
-        "```json\n" + json.dumps(record["config"], indent=1) + "\n```",
+        "## All metrics",
+        results(record),
+        *_detections(record),
+        *analyses(record),
+        "## By true class (%)",
+        *(part for name in MAIN for part in by_class(record, name)),
+        "## Poison",
+        _poison(record),
+        "## Networks",
+        _networks(record),
+        *_setting(record),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

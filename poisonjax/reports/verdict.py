@@ -1,4 +1,4 @@
-"""What follows from the numbers: does a reported one hold, did the attack work, did the backdoor survive?"""
+"""Conclusions from the numbers: which reported ones hold, if the attack worked, if the backdoor survived."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ GATE_METRIC = "attack_success_rate"
 
 
 def gate(experiment: Experiment, arms: dict) -> dict | None:
-    """The gate: does the poison work on a network trained in the standard way? None without a poison.
+    """The gate: whether the poison works on a network trained in the standard way. None without a poison.
 
-    excess: the attack success rate beyond that of the same training on clean data, as a share of what that leaves.
-    control: that rate on clean data, None where no arm shows it; it then counts as 0.
+    asr: the attack success rate after standard training. control: that after the same training on clean data, None
+    where no arm measures it; it then counts as 0. excess: of asr over control, as a share of what control leaves.
     """
     if not experiment.poisoned:
         return None
@@ -31,8 +31,8 @@ def _excess(rate: float | None, control: float) -> float | None:
 
 
 def verdict(interval: list[float] | None, reported: float, tolerance: float, usable: bool) -> str:
-    """reproduced: our 95 % interval lies within tolerance of the reported number; not_reproduced: it lies outside
-    altogether; inconclusive: neither, or the cell is not usable as a comparison."""
+    """reproduced: our 95% interval lies within tolerance of the reported number; not_reproduced: it lies entirely
+    outside; inconclusive: neither, or the cell is not usable as a comparison."""
     if not usable or interval is None:
         return "inconclusive"
     low, high = interval
@@ -44,7 +44,7 @@ def verdict(interval: list[float] | None, reported: float, tolerance: float, usa
 
 
 def obstacle(scale: str, changed: list[str], gated: dict | None, audit: list[str]) -> str | None:
-    """Why a run says nothing about a reported number: it must be the published setting, and nothing may have failed."""
+    """The reason a run cannot be compared with a reported number; None for a sound run in the published setting."""
     if gated is not None and not gated["passed"]:
         return "the attack did not work on standard training"
     if audit:
@@ -55,7 +55,7 @@ def obstacle(scale: str, changed: list[str], gated: dict | None, audit: list[str
 
 
 def _cell(arms: dict, row: Reported) -> dict:
-    """What was measured where a number is reported."""
+    """The measured metric of the cell of a reported number."""
     metric = arms[row.arm][row.metric]
     if row.label is None:
         return metric
@@ -97,14 +97,16 @@ def _compared(experiment: Experiment, arms: dict, row: Reported, obstacle: str |
 
 
 def _why(experiment: Experiment, arms: dict, row: Reported, interval: list[float] | None) -> str:
-    """Why a comparable number was not reproduced, as far as this run can tell."""
+    """The reason a comparable number was not reproduced, as far as this run shows."""
     if interval is None:
-        return "the metric is about no image here"
+        return "the metric is undefined here (no image counts)"
     return _control_explains(experiment, arms, row) or row.note or "another value was measured in the same setting"
 
 
 def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[str]) -> list[str]:
-    """Why reported numbers and ours differ or cannot be compared, as far as this run can tell."""
+    """Reasons why our numbers differ from the reported ones or cannot be compared; none without reported numbers."""
+    if not rows:
+        return []
     found = []
     if scale != "paper":
         found.append(
@@ -119,7 +121,7 @@ def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[
 
 
 def _control_explains(experiment: Experiment, arms: dict, row: Reported) -> str | None:
-    """If the number reported for poisoned data is what clean data gives, and poisoned data does not give it."""
+    """Explanation of a reported number that matches the clean-data control but not the poisoned arm; None otherwise."""
     control = experiment.control()
     if row.arm not in experiment.defended() or control is None:
         return None
@@ -128,8 +130,8 @@ def _control_explains(experiment: Experiment, arms: dict, row: Reported) -> str 
     if ours is None or clean is None or abs(clean - row.value) > tolerance or abs(ours - row.value) <= tolerance:
         return None
     return (
-        f"the poisoned data gives {ours:.2%}, but adversarial training on clean data gives {clean:.2%}: the reported "
-        "number is what a network gives that never saw the poison"
+        f"training on poisoned data gives {ours:.2%}, but the same on clean data {clean:.2%}: the reported number is "
+        "that of a network that never saw the poison"
     )
 
 
@@ -137,38 +139,54 @@ def finding(experiment: Experiment, arms: dict, gated: dict | None, audits: dict
     """The answer in one or two sentences."""
     if gated is None:
         return _baseline(arms, audits)
+    if void := audits["standard"] + audits.get(experiment.standard_control(), []):
+        return f"Nothing can be concluded about the defence: {'; '.join(void)}."
     if not gated["passed"]:
-        shown = "undefined" if gated["asr"] is None else f"{gated['asr']:.1%}"
-        return (
-            f"Nothing can be concluded about the defence: the attack did not work on standard training (attack "
-            f"success rate {shown}, below the gate of {gated['threshold']:.0%})."
-        )
-    if audits["standard"]:
-        return f"Nothing can be concluded about the defence: {'; '.join(audits['standard'])}."
-    control = experiment.control()
-    clean = None if control is None or audits[control] else arms[control][GATE_METRIC]["mean"]
+        failed = f"the attack did not work on standard training ({_below(gated)})"
+        return f"Nothing can be concluded about the defence: {failed}."
+    clean = _clean_rate(experiment, arms, audits)
     outcomes = [_outcome(arm, arms, gated["threshold"], clean, audits[arm]) for arm in experiment.defended()]
-    without = "" if clean is None else f" Without any poison it would be {clean:.1%}."
-    return f"Attack success rate {gated['asr']:.1%} after standard training; {'; '.join(outcomes)}.{without}"
+    found = "; ".join([f"Attack success rate {gated['asr']:.1%} after standard training", *outcomes])
+    return f"{found}." + ("" if clean is None else f" Control without poison: {clean:.1%}.")
+
+
+def _below(gated: dict) -> str:
+    """The numbers of a gate that failed."""
+    rate, control, excess = (
+        "undefined" if gated[name] is None else f"{gated[name]:.1%}" for name in ("asr", "control", "excess")
+    )
+    if gated["control"] is None:
+        return f"attack success rate {rate}, below the gate of {gated['threshold']:.0%}"
+    return (
+        f"attack success rate {rate}, {control} on clean data: an excess of {excess} of what the control leaves, below "
+        f"the gate of {gated['threshold']:.0%}"
+    )
+
+
+def _clean_rate(experiment: Experiment, arms: dict, audits: dict[str, list[str]]) -> float | None:
+    """The attack success rate of a sound network that no poison touched, with a defence if there is such an arm."""
+    controls = [arm for arm in (experiment.control(), experiment.standard_control()) if arm and not audits[arm]]
+    return arms[controls[0]][GATE_METRIC]["mean"] if controls else None
 
 
 def _outcome(arm: str, arms: dict, threshold: float, clean: float | None, audit: list[str]) -> str:
-    """What became of the backdoor under one defence."""
+    """The fate of the backdoor under one defence."""
     if audit:
         return f"nothing can be concluded about {arm} ({'; '.join(audit)})"
     rate = arms[arm][GATE_METRIC]["mean"]
-    if rate >= threshold:
+    excess = _excess(rate, clean or 0.0)
+    if excess is not None and excess >= threshold:
         return f"the backdoor survives {arm} ({rate:.1%})"
     gone = clean is not None and rate <= clean + 0.05
-    return f"{arm} {'leaves no backdoor' if gone else 'weakens the backdoor but leaves it'} ({rate:.1%})"
+    return f"{arm} {'removes the backdoor' if gone else 'weakens the backdoor but does not remove it'} ({rate:.1%})"
 
 
 def _baseline(arms: dict, audits: dict[str, list[str]]) -> str:
-    """Without an attacker: how good and how robust each network is."""
+    """Accuracy and robustness of each network, where nothing is poisoned."""
 
     def one(arm: str) -> str:
         clean, robust = (arms[arm][name]["mean"] for name in ("clean_accuracy", "robust_accuracy"))
         failed = f" ({'; '.join(audits[arm])})" if audits[arm] else ""
         return f"{arm} {clean:.1%} clean and {robust:.1%} under PGD{failed}"
 
-    return f"Nobody attacks the training data. Test accuracy: {'; '.join(map(one, arms))}."
+    return f"No poisoning: clean baselines. Test accuracy: {'; '.join(map(one, arms))}."

@@ -17,7 +17,7 @@ from poisonjax.data import Dataset
 from poisonjax.experiment import Data, Experiment
 from poisonjax.overrides import override, to_json
 from poisonjax.reports.console import say
-from poisonjax.reports.table import LABELS, spread
+from poisonjax.reports.table import LABELS, MAIN, legend, marked
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run
 from poisonjax.runs.job import identity as run_identity
@@ -27,7 +27,6 @@ from poisonjax.training import Interrupted
 
 FORMAT = 1  # of sweep.json
 LONGEST = 150  # characters of a folder's name
-SHOWN = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
 
 
 class Point(NamedTuple):
@@ -261,7 +260,7 @@ def _one_line(text: str) -> str:
 
 
 def note(job: Run, points: list[Point], outcomes: list[Outcome]) -> None:
-    """Writes sweep.json."""
+    """Write sweep.json."""
     paths = points[0].settings
     document = {
         "format": FORMAT,
@@ -278,10 +277,11 @@ def note(job: Run, points: list[Point], outcomes: list[Outcome]) -> None:
 
 
 def summary(points: list[Point], records: list[dict | None]) -> str:
-    """A line an arm of every point that has a record, in columns, in percent."""
-    lines = [[*points[0].settings, "arm", *(f"{LABELS[name]} %" for name in SHOWN)]]
+    """One line per arm of every point that has a record, in columns, in percent; then what the marks mean."""
+    lines = [[*points[0].settings, "arm", *(f"{LABELS[name]} %" for name in MAIN)]]
     for point, record in zip(points, records, strict=True):
-        for arm, metrics in (record or {"arms": {}})["arms"].items():
-            lines.append([*point.settings.values(), arm, *(spread(metrics[name]) for name in SHOWN)])
+        for arm in (record or {"arms": {}})["arms"]:
+            lines.append([*point.settings.values(), arm, *(marked(record, arm, name) for name in MAIN)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    table = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "\n".join([table, *legend(table)])

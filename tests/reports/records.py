@@ -7,11 +7,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from poisonjax.evaluation.metrics import Count
-from poisonjax.experiment import METRICS
 from poisonjax.reports import statistics
+from poisonjax.reports.record import FORMAT
 
 ATTACK = ("triggered_accuracy", "attack_success_rate", "attack_success_rate_turner", "art_effectiveness")
+EVERY = ("clean_accuracy", *ATTACK, "robust_accuracy")  # what every network has
 ARMS = ("standard", "pgd_at", "pgd_at_clean_data")
+AT = {"type": "AdversarialTraining", "attack": {"type": "PGD", "ball": {"type": "Linf", "eps": 0.3}, "steps": 40}}
 
 
 def metric(rate: float | None, seeds: int, classes: int = 10, of: int = 97) -> dict:
@@ -25,12 +27,13 @@ def metric(rate: float | None, seeds: int, classes: int = 10, of: int = 97) -> d
 
 
 def arm(rates: dict[str, float | None], seeds: int, poisoned: bool = True, epochs: int = 3) -> dict:
-    """One arm; a metric that rates does not name is .5."""
-    cells = {name: metric(rates.get(name, 0.5) if poisoned or name not in ATTACK else None, seeds) for name in METRICS}
+    """One arm; metrics that every network has and rates does not name are .5."""
+    names = dict.fromkeys((*EVERY, *rates))
+    cells = {name: metric(rates.get(name, 0.5) if poisoned or name not in ATTACK else None, seeds) for name in names}
 
     def epoch(at: int, seed: int) -> dict:
         tested = {
-            name: cells[name]["per_seed"][seed] * at / epochs for name in METRICS if cells[name]["mean"] is not None
+            name: cells[name]["per_seed"][seed] * at / epochs for name in EVERY if cells[name]["mean"] is not None
         }
         shown = {name: value for name, value in tested.items() if name in ("clean_accuracy", "attack_success_rate")}
         return {
@@ -47,13 +50,22 @@ def arm(rates: dict[str, float | None], seeds: int, poisoned: bool = True, epoch
 
 
 def record(
-    name: str = "mnist_badnets", scale: str = "small", seeds: int = 1, rates=None, reported=(), poisoned=True
+    name: str = "mnist_badnets",
+    scale: str = "small",
+    seeds: int = 1,
+    rates=None,
+    reported=(),
+    poisoned=True,
+    parts=None,
 ) -> dict:
-    """rates: {arm: {metric: rate}}. reported: rows of the comparison that differ from the usual one."""
+    """rates: {arm: {metric: rate}}. reported: rows of the comparison that differ from the usual one.
+
+    parts: {arm: settings of the arm that differ from the usual ones}.
+    """
     rates = rates or {each: {"attack_success_rate": 0.9 - 0.3 * at} for at, each in enumerate(ARMS)}
     arms = {each: arm(of, seeds, poisoned) for each, of in rates.items()}
     return {
-        "format": 1,
+        "format": FORMAT,
         "experiment": name,
         "title": f"What {name} is about.",
         "finding": f"The finding of {name} at {scale} scale.",
@@ -66,22 +78,39 @@ def record(
             "type": "Experiment",
             "name": name,
             "poison": {"type": "BadNets", "rate": 0.1, "target": None} if poisoned else {"type": "NoPoison"},
-            "evaluation": {"type": "Evaluation", "gate": 0.5, "tolerance": 0.02},
-            "arms": [
-                {"type": "Arm", "name": each, "adversarial": each != "standard", "poisoned": poisoned} for each in arms
-            ],
+            "evaluation": {"type": "Evaluation", "min_attack_success": 0.5, "tolerance": 0.02},
+            "arms": [usual_arm(each, poisoned) | (parts or {}).get(each, {}) for each in arms],
         },
         "seeds": list(range(seeds)),
         "arms": arms,
+        "analyses": {},
         "poison": [{"rows": 400, "of": 4000} if poisoned else {} for _ in range(seeds)],
         "reported": {},
         "verdict": {},
         "comparison": [compared(arms, **row) for row in reported],
         "reasons": ["the small scale is not the published setting"],
-        "attack_gate": {"passed": True, "asr": 0.9, "threshold": 0.5} if poisoned else None,
+        "attack_gate": gate(0.9, 0.02) if poisoned else None,
         "warnings": [],
         "environment": {"python": "3.11.7", "jax": "0.10.2", "device": "cpu", "device_count": 1, "commit": "c0ffee"},
     }
+
+
+def usual_arm(name: str, poisoned: bool) -> dict:
+    """The settings of an arm: standard training or PGD adversarial training, without a defence."""
+    objective = AT if name != "standard" else {"type": "Standard", "temperature": 1.0}
+    return {"type": "Arm", "name": name, "objective": objective, "poisoned": poisoned, "defence": None}
+
+
+def gate(asr: float, control: float | None, threshold: float = 0.5) -> dict:
+    """The attack gate for these rates."""
+    excess = asr if control is None else (asr - control) / (1 - control)
+    return {"passed": excess >= threshold, "asr": asr, "control": control, "excess": excess, "threshold": threshold}
+
+
+def analysis(heading: str, arms: dict, tables: list[tuple[list, list]] = (), audit=(), notes=()) -> dict:
+    """An analysis of a record. tables: header and rows."""
+    made = [{"title": "", "header": header, "rows": rows, "notes": list(notes)} for header, rows in tables]
+    return {"heading": heading, "arms": arms, "audit": list(audit), "tables": made}
 
 
 def compared(
@@ -92,6 +121,32 @@ def compared(
     measured = {"measured": cell.pop("mean"), **cell}
     about = {"table": "T6", "arm": arm, "metric": metric, "label": label, "reported": reported}
     return about | measured | {"verdict": verdict, "reason": reason}
+
+
+def defended_record() -> dict:
+    """A filter of rows and a detector, types of the user's own, and an analysis that no reader knows."""
+    rates = {
+        "standard": {},
+        "filter": {"poisoned_rows_removed": 0.9, "clean_rows_removed": 0.1},
+        "detector": {
+            "clean_rejection_rate": 0.05,
+            "triggered_rejection_rate": 0.8,
+            "adversarial_rejection_rate": 0.7,
+            "autoattack_accuracy": 0.3,
+            "novel_metric": 0.25,
+        },
+    }
+    own = {"type": "experiments.mine:Mixed", "attack": {"type": "experiments.mine:Noise"}, "share": 0.5}
+    parts = {"filter": {"defence": {"type": "experiments.mine:Filter"}}, "detector": {"objective": own}}
+    made = record("mnist_defended", rates=rates, parts=parts)
+    made["attack_gate"], made["warnings"] = gate(0.4, 0.1), ["filter, seed 0: collapsed: to one class"]
+    made["config"]["poison"]["trigger"] = {"type": "experiments.mine:Sinus", "frequency": 3}
+    depths = {"depth": {"layers": {"mean": 3.5, "std": None, "per_seed": [3.5]}, "count": 7, "sure": True}}
+    made["analyses"]["depths"] = analysis(
+        "Depths", {"standard": depths}, [(["arm", "depth"], [["standard", "3.5"], ["filter", "–"]])], notes=["A note."]
+    )
+    made["analyses"]["silent"] = analysis("Silent", {"standard": {}})
+    return made
 
 
 def save(folder: pathlib.Path, made: dict, pictures: tuple[str, ...] = ()) -> pathlib.Path:

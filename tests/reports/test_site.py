@@ -19,6 +19,7 @@ from poisonjax.reports import record as written_record
 from poisonjax.reports import table
 from poisonjax.reports.site import charts, folder, pages, reading, views
 from poisonjax.reports.site.numbers import flat
+from poisonjax.reports.upgrade import upgraded
 from tests.reports import records as synthetic
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -73,19 +74,25 @@ def parsed(site: dict[str, bytes]) -> dict[str, Page]:
 
 
 def old_record() -> dict:
-    """As the first version wrote it."""
+    """As the first version wrote it, in format 1."""
     row = {"arm": "standard", "metric": "attack_success_rate", "reported": 0.9622}
     made = synthetic.record("mnist_old", "smoke", reported=[row])
-    del made["command"]
+    made["format"], made["printed"] = 1, made.pop("reported")
+    del made["command"], made["analyses"], made["attack_gate"]["control"], made["attack_gate"]["excess"]
+    made["config"]["arms"] = [
+        {"type": "Arm", "name": arm, "adversarial": arm != "standard", "poisoned": True} for arm in made["arms"]
+    ]
+    made["config"]["evaluation"] = {"type": "Evaluation", "gate": 0.5, "tolerance": 0.02}
     for arm in made["arms"].values():
         del arm["parameters"]
     for row in made["comparison"]:
+        row["printed"] = row.pop("reported")
         del row["label"], row["reason"], row["std"], row["ci95"]
     return made
 
 
 def paper_record() -> dict:
-    """Three seeds, every verdict, a number about one class, activations."""
+    """Three seeds, every verdict, a number about one class, two analyses."""
     rows = [
         {"arm": "standard", "metric": "attack_success_rate", "reported": 0.9622, "verdict": "reproduced"},
         {
@@ -99,10 +106,17 @@ def paper_record() -> dict:
     ]
     made = synthetic.record("mnist_paper", "paper", 3, reported=rows)
     made["changed"], made["warnings"] = ["train.epochs=4"], ["pgd_at, seed 1: collapsed to one class"]
-    for arm in made["arms"].values():
-        arm["activations"] = {"mmd2": {"mean": 0.03125, "std": 0.001, "per_seed": [0.031, 0.03125, 0.0315]}}
-        arm["attacks"] = {"autoattack": under_attack()}
+    mmd2 = {"mean": 0.03125, "std": 0.001, "per_seed": [0.031, 0.03125, 0.0315]}
+    attacks = [[arm, "autoattack", "40.62 ± 1.00", "1,910"] for arm in made["arms"]]
+    suites = {arm: {"autoattack": under_attack()} for arm in made["arms"]}
+    made["analyses"] = {
+        "activations": synthetic.analysis("Activations", {arm: {"mmd2": mmd2} for arm in made["arms"]}),
+        "attack_suite": synthetic.analysis("Attacks", suites, [(ATTACKS, attacks)], ["Doubtful."]),
+    }
     return made
+
+
+ATTACKS = ["arm", "attack", "robust accuracy %", "gradients"]
 
 
 def under_attack() -> dict:
@@ -123,6 +137,7 @@ def records(tmp_path_factory) -> pathlib.Path:
     synthetic.save(there / "paper", paper_record(), ("images.png", "curves.png", "own drawing.png"))
     synthetic.save(there / "old" / "smoke", old_record())
     rates = {"standard": {"clean_accuracy": 0.92}, "pgd_at": {"clean_accuracy": 0.79}}
+    synthetic.save(there / "defended", synthetic.defended_record())
     synthetic.save(there / "clean", synthetic.record("cifar10_clean", rates=rates, poisoned=False))
     synthetic.save(there / "many", synthetic.record("capacity", rates={f"arm_{at}": {} for at in range(12)}))
     one = [
@@ -131,7 +146,7 @@ def records(tmp_path_factory) -> pathlib.Path:
         ({"poison.rate": "0.2"}, "Broke."),
     ]
     synthetic.save_sweep(there / "sweeps" / "one", {"poison.rate": ["0.01", "0.1", "0.2"]}, one)
-    axes = {"poison.rate": ["0.01", "0.1"], "train.attack.ball.eps": ["2/255", "0.1", "0.3"]}
+    axes = {"poison.rate": ["0.01", "0.1"], "poison.trigger.amplitude": ["2/255", "0.1", "0.3"]}
     at = [
         dict(zip(axes, values, strict=True))
         for values in (("0.1", "2/255"), ("0.01", "0.3"), ("0.01", "0.1"), ("0.1", "0.3"))
@@ -160,12 +175,14 @@ def test_same_records_elsewhere_give_the_same_bytes(records, site, tmp_path):
     assert not any(str(tmp_path).encode() in content for content in again.values())
 
 
+def read(path: pathlib.Path) -> dict:
+    """A record as readers have it."""
+    return upgraded(json.loads(path.read_bytes()))
+
+
 def test_json_is_every_record_and_sweep(records, site):
     whole = json.loads(site["numbers.json"])
-    there = {
-        path.parent.relative_to(records).as_posix(): json.loads(path.read_bytes())
-        for path in records.rglob("record.json")
-    }
+    there = {path.parent.relative_to(records).as_posix(): read(path) for path in records.rglob("record.json")}
     assert {entry["path"]: entry["record"] for entry in whole["records"]} == there
     sweeps = {
         path.parent.relative_to(records).as_posix(): json.loads(path.read_bytes())
@@ -198,20 +215,21 @@ def expected_cells(record: dict) -> set[tuple]:
                             put("class", arm, metric, label, seed, **{part: count})
             elif isinstance(cell, int | float):
                 put("network", arm, metric, value=cell)
-        for name, cell in fields.get("activations", {}).items():
-            put("mean", arm, f"activations.{name}", value=cell["mean"], std=cell["std"])
-            for seed, value in zip(record["seeds"], cell["per_seed"], strict=True):
-                put("seed", arm, f"activations.{name}", "", seed, value=value)
-        for attack, of in fields.get("attacks", {}).items():
-            of = of | {f"after_{stage}": cell for stage, cell in of["stages"].items()}
-            for name in ("robust_accuracy", "median_l2", "median_linf", "images_per_second", "after_apgd_ce"):
-                put("mean", arm, f"attacks.{attack}.{name}", value=of[name]["mean"], std=of[name]["std"])
-                for seed, value in zip(record["seeds"], of[name]["per_seed"], strict=True):
-                    put("seed", arm, f"attacks.{attack}.{name}", "", seed, value=value)
         for seed, history in zip(record["seeds"], fields["history"], strict=True):
             for row in history:
                 for name in row.keys() - {"epoch"}:
                     put("history", arm, name, "", seed, row["epoch"], value=row[name])
+    for name, analysis in record["analyses"].items():
+        for arm, summary in analysis["arms"].items():
+            for path, cell in flat(summary, name).items():
+                *parent, last = path.split(".")
+                if last in ("mean", "std"):
+                    put("mean", arm, ".".join(parent), **{"value" if last == "mean" else "std": cell})
+                elif last == "per_seed":
+                    for seed, value in zip(record["seeds"], cell, strict=True):
+                        put("seed", arm, ".".join(parent), "", seed, value=value)
+                elif not isinstance(cell, bool | str):
+                    put("analysis", arm, path, value=cell)
     for row in record["comparison"]:
         low, high = row.get("ci95") or (None, None)
         label = "" if row.get("label") is None else row["label"]
@@ -220,7 +238,7 @@ def expected_cells(record: dict) -> set[tuple]:
     for seed, facts in zip(record["seeds"], record["poison"], strict=True):
         for name, value in facts.items():
             put("poison", "", name, "", seed, value=value)
-    for name in ("asr", "threshold"):
+    for name in ("asr", "control", "excess", "threshold"):
         put("gate", "", name, value=(record["attack_gate"] or {}).get(name))
     for name in ("train", "test"):
         put("dataset", "", name, value=record["dataset"][name])
@@ -249,10 +267,20 @@ def test_csv_is_every_measured_number(records, site):
     paths = sorted(path.parent.relative_to(records).as_posix() for path in records.rglob("record.json"))
     assert sorted({row["record"] for row in rows}) == paths
     for path in paths:
-        record = json.loads((records / path / "record.json").read_bytes())
+        record = read(records / path / "record.json")
         mine = [row for row in rows if row["record"] == path]
         assert csv_cells(mine) == expected_cells(record), path
         assert {(row["experiment"], row["scale"]) for row in mine} == {(record["experiment"], record["scale"])}
+
+
+def test_an_analysis_that_no_reader_knows_is_in_the_csv(site):
+    rows = list(csv.DictReader(io.StringIO(site["numbers.csv"].decode())))
+    mine = [(row["kind"], row["arm"], row["metric"], row["value"]) for row in rows if "depths" in row["metric"]]
+    assert mine == [
+        ("mean", "standard", "depths.depth.layers", "3.5"),
+        ("seed", "standard", "depths.depth.layers", "3.5"),
+        ("analysis", "standard", "depths.depth.count", "7"),
+    ]
 
 
 def test_nothing_is_loaded_from_elsewhere_and_every_link_has_a_target(site):
@@ -286,8 +314,12 @@ def test_what_a_record_says_is_text(tmp_path):
     made["dataset"]["name"] = made["environment"]["device"] = made["environment"][HOSTILE] = HOSTILE
     made["poison"], made["config"][HOSTILE] = [{HOSTILE: HOSTILE}], {HOSTILE: HOSTILE}
     made["arms"]["standard"]["history"][0][0][HOSTILE] = 1.0
-    made["arms"]["standard"]["activations"] = {HOSTILE: {"mean": 0.5, "std": None, "per_seed": [0.5]}}
-    made["arms"]["standard"]["attacks"] = {HOSTILE: under_attack()}
+    made["config"]["arms"][0] |= {"objective": {"type": HOSTILE}, "defence": {"type": HOSTILE}}
+    spread = {"mean": 0.5, "std": None, "per_seed": [0.5]}
+    made["analyses"] = {
+        HOSTILE: synthetic.analysis(HOSTILE, {HOSTILE: {HOSTILE: spread}}, [([HOSTILE], [[HOSTILE]])], [HOSTILE])
+    }
+    made["analyses"][HOSTILE]["tables"][0] |= {"title": HOSTILE, "notes": [HOSTILE]}
     synthetic.save(tmp_path / "records" / "a <b>#?%41 'c'", made, ("<i>&.png",))
     axes = {HOSTILE: [HOSTILE], "b": ["2"]}
     synthetic.save_sweep(tmp_path / "records" / "s", axes, [({HOSTILE: HOSTILE, "b": "2"}, HOSTILE)])
@@ -307,18 +339,77 @@ def rows_of(page: str, table: str) -> list[str]:
     return [Page(row).text for row in re.findall(r"<tr.*?</tr>", found, re.DOTALL)]
 
 
-def test_a_page_has_every_attack_and_its_stages(site):
-    rows = rows_of(next(page for path, page in site.items() if path.endswith("paper.html")).decode(), "table-attacks")
-    spread = "0.406 ± 0.010"
-    assert f"pgd_at autoattack 40.62 ± 1.00 {spread[:-1]} {spread[:-1]} 1 910 5 909 0.406" in rows
-    assert "pgd_at autoattack, after apgd_ce 40.62 ± 1.00 – – – – –" in rows
+def test_a_page_has_the_tables_and_doubts_of_every_analysis(site):
+    page = site["records/paper.html"].decode()
+    assert rows_of(page, "table-analysis-1-1") == [
+        "arm attack robust accuracy % gradients",
+        *(f"{arm} autoattack 40.62 ± 1.00 1,910" for arm in synthetic.ARMS),
+    ]
+    assert "<h2>Activations</h2>" not in page, "an analysis without tables has no section"
+    assert "Doubtful." in Page(page).text
+    assert 'data-sort="1910.0"' in page and 'data-sort="40.62"' in page, "numbers are sorted as numbers"
 
 
-def test_the_summary_table_has_every_printed_number_beside_ours(records, site):
+def test_an_analysis_that_no_reader_knows_is_on_the_page(site):
+    page = site["records/defended.html"].decode()
+    assert "<h2>Depths</h2>" in page and "<h2>Silent</h2>" not in page and "A note." in Page(page).text
+    assert rows_of(page, "table-analysis-1-1") == ["arm depth", "standard 3.5", "filter –"]
+
+
+def test_types_of_the_users_own_are_on_the_page(site):
+    page = site["records/defended.html"].decode()
+    rows = rows_of(page, "table-networks")
+    assert any(row.startswith("standard Standard – yes ") for row in rows)
+    filtered = "filter AdversarialTraining (PGD, Linf 0.3) experiments.mine:Filter yes "
+    assert any(row.startswith(filtered) for row in rows)
+    own = "detector experiments.mine:Mixed (experiments.mine:Noise) – yes "
+    assert any(row.startswith(own) for row in rows)
+    assert "poison.trigger experiments.mine:Sinus" in rows_of(page, "table-settings")
+
+
+def test_removed_rows_and_rejected_images_are_on_the_page_with_their_counts(site):
+    page, arms = site["records/defended.html"].decode(), synthetic.defended_record()["arms"]
+    header, filtered, detector = rows_of(page, "table-detections")
+    assert "removed (TPR) %" in header and "removed (FPR) %" in header and "triggered images rejected %" in header
+    for row, arm, names in (
+        (filtered, "filter", ("poisoned_rows_removed", "clean_rows_removed")),
+        (detector, "detector", ("clean_rejection_rate", "triggered_rejection_rate", "adversarial_rejection_rate")),
+    ):
+        for name in names:
+            cell = arms[arm][name]
+            assert f"{100 * cell['mean']:.2f} [" in row
+            assert f"({cell['numerator'][0]}/{cell['denominator'][0]})" in row
+    assert "table-detections" not in site["records/paper.html"].decode()
+    metrics = rows_of(page, "table-metrics")
+    for told in ("detector AutoAttack accuracy", "detector novel metric", "filter poisoned rows removed"):
+        assert any(row.startswith(told) for row in metrics), told
+
+
+def test_numbers_that_mean_nothing_are_marked(site):
+    page = site["records/defended.html"].decode()
+    metrics = rows_of(page, "table-metrics")[1:]
+    assert all(table.VOID in row for row in metrics if row.startswith("filter"))
+    gated = [row for row in metrics if row.startswith("standard") and table.GATED in row]
+    assert any("attack success rate" in row for row in gated) and not any("clean accuracy" in row for row in gated)
+    for sign, meaning in table.MARKS.items():
+        assert f"{sign} {meaning}" in Page(page).text
+    clean = site["records/clean.html"].decode()
+    assert not any(sign in Page(clean).text for sign in table.MARKS)
+
+
+def test_the_gate_is_shown_with_its_control(site):
+    text = Page(site["records/defended.html"].decode()).text
+    assert "Attack gate failed: attack success rate 40.00% after standard training, 10.00% on clean data" in text
+    assert "excess 33.33% of what the control leaves; at least 50.00% needed." in text
+    old = Page(site["records/old__smoke.html"].decode()).text
+    assert "attack success rate 90.00% after standard training, no control on clean data; at least 50.00%" in old
+
+
+def test_the_summary_table_has_every_reported_number_beside_ours(records, site):
     rows = rows_of(site["index.html"].decode(), "table-numbers")
     cell = json.loads((records / "paper" / "record.json").read_bytes())["arms"]["pgd_at"]["attack_success_rate"]
     low, high = cell["ci95"]
-    ours = f"{100 * cell['mean']:.2f} ± {100 * cell['std']:.2f} {100 * low:.2f} to {100 * high:.2f}"
+    ours = f"{100 * cell['mean']:.2f} ± {100 * cell['std']:.2f} {table.VOID} {100 * low:.2f} to {100 * high:.2f}"
     assert f"mnist_paper paper changed 3 pgd_at attack success rate 0.99 T6 {ours} not reproduced Why." in rows
     assert any(re.search(r"pgd_at clean accuracy, class 0 94.18 T6 .* inconclusive One class.$", row) for row in rows)
     assert sum("mnist_paper" in row for row in rows) == 3 + 3 * len(table.MAIN) - 2
@@ -343,9 +434,9 @@ def test_a_page_shows_everything_of_its_record(site):
         assert told in page, told
     for name, value in [*made["environment"].items(), *flat(made["config"]["poison"], "poison").items()]:
         assert f"{name} {views.spell(value)}" in page, name
-    for label in charts.LABELS.values():
-        assert label in page, label
-    for told in ("MMD² 0.0312 ± 0.001", "1 199 882", "rows poisoned 400 400 400", made["dataset"]["sha256"]):
+    for name in synthetic.EVERY:
+        assert charts.LABELS[name] in page, name
+    for told in ("1,199,882", "rows poisoned 400 400 400", made["dataset"]["sha256"]):
         assert told in page, told
 
 
@@ -374,8 +465,8 @@ def test_a_curve_has_a_line_for_each_arm_and_seed():
 def test_without_a_poison_attack_metrics_are_dashes(site):
     page = site["records/clean.html"].decode()
     text = Page(page).text
-    assert "No attack gate: nobody attacks the training data." in text
-    assert "None" not in text.replace("None.", "")
+    assert "No attack gate. No poisoning: clean baselines." in text
+    assert "None" not in text.replace("None.", "") and "Why they differ" not in text
     rows = [row for row in rows_of(page, "table-metrics") if "attack success rate" in row or "triggered" in row]
     assert rows and all(re.search(r" – – –$", row) for row in rows), rows
     index = rows_of(site["index.html"].decode(), "table-numbers")
@@ -387,6 +478,15 @@ def test_an_old_record_is_shown(site):
     page = Page(site["records/old__smoke.html"].decode()).text
     assert "Command Not recorded." in page
     assert re.search(r"T6 standard attack success rate 96.22 90.62 \d+.\d\d to \d+.\d\d inconclusive see below", page)
+    assert "pgd_at_as_reported_clean_data AdversarialTraining" in page
+
+
+def test_figures_of_an_old_record_say_what_its_arms_were_called(tmp_path):
+    synthetic.save(tmp_path / "records", old_record(), ("bars.png",))
+    (page,) = (text for path, text in parsed(build(tmp_path / "records", tmp_path / "site")).items() if "/" in path)
+    assert (
+        "pgd_at_as_reported was called pgd_at, pgd_at_as_reported_clean_data was called pgd_at_clean_data" in page.text
+    )
 
 
 def test_points_of_sweeps_are_no_experiments(site):
@@ -395,7 +495,7 @@ def test_points_of_sweeps_are_no_experiments(site):
     assert rows_of(index, "table-sweeps")[1:] == [
         "sweeps/one mnist_badnets small poison.rate 0.01, 0.1, 0.2 2 1 0",
         "sweeps/three mnist_badnets small a 1; b 2; c 3 1 0 0",
-        "sweeps/two mnist_badnets small poison.rate 0.01, 0.1; train.attack.ball.eps 2/255, 0.1, 0.3 2 1 1",
+        "sweeps/two mnist_badnets small poison.rate 0.01, 0.1; poison.trigger.amplitude 2/255, 0.1, 0.3 2 1 1",
     ]
 
 
@@ -477,11 +577,30 @@ def test_every_folder_has_a_page_of_its_own():
 @pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("record.json")), ids=lambda path: path.parent.name)
 def test_committed_records_have_pages(path, tmp_path):
     site = build(path.parent, tmp_path / "site")
-    made = json.loads(path.read_bytes())
+    made = read(path)
     (page,) = (text for name, text in parsed(site).items() if name.startswith("records/"))
     assert made["finding"] in page.text
     test_html_is_well_formed(site)
     test_nothing_is_loaded_from_elsewhere_and_every_link_has_a_target(site)
+
+
+def test_marks_are_in_the_table_and_the_heat_map_of_a_sweep(tmp_path):
+    void, gated = (point(0.4) for _ in range(2))
+    void["warnings"], gated["attack_gate"] = ["pgd_at, seed 0: collapsed: to one class"], synthetic.gate(0.4, 0.1)
+    axes = {"a": ["1", "2"], "b": ["3"]}
+    points = [({"a": value, "b": "3"}, made) for value, made in zip(axes["a"], (void, gated), strict=True)]
+    synthetic.save_sweep(tmp_path / "records" / "two", axes, points)
+    synthetic.save_sweep(
+        tmp_path / "records" / "one", {"a": ["1", "2"]}, [({"a": of["a"]}, made) for of, made in points]
+    )
+    site = build(tmp_path / "records", tmp_path / "site")
+    for page in (site["sweeps/two.html"].decode(), site["sweeps/one.html"].decode()):
+        rows = [row for row in rows_of(page, "table-points") if "done" in row]
+        counts = [[row.count(sign) for sign in table.MARKS] for row in rows]  # arms in order, at both points
+        assert counts == [[0, 0], [4, 0], [0, 2], [0, 2]]
+        assert all(f"{sign} {meaning}" in Page(page).text for sign, meaning in table.MARKS.items())
+        drawn = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+        assert all(sign in drawn for sign in table.MARKS)
 
 
 def test_the_format_that_runs_write_is_read(tmp_path):
@@ -546,6 +665,15 @@ DAMAGED = {
     ),
     "an unknown arm": (spoil(lambda made: made["comparison"][0].update(arm="x")), "comparison names x.clean_accuracy"),
     "no sweep": (spoil_sweep(lambda document, _: document.pop("axes")), "sweep.json is damaged: at $"),
+    "a row too long": (
+        spoil(lambda made: made["analyses"].update(x=synthetic.analysis("x", {}, [(["a"], [["1", "2"]])]))),
+        "a table of analyses.x has rows of another length than its header",
+    ),
+    "a cell that is no text": (
+        spoil(lambda made: made["analyses"].update(x=synthetic.analysis("x", {}, [(["a"], [[1]])]))),
+        "at $.analyses.x.tables[0].rows[0][0]: 1 is not of type 'string'",
+    ),
+    "no objective": (spoil(lambda made: made["config"]["arms"][0].pop("objective")), "at $.config.arms[0]"),
     "newer sweep": (spoil_sweep(lambda document, _: document.update(format=2)), "sweep.json is of format 2"),
     "outside": (
         spoil_sweep(lambda document, _: document["points"][0].update(folder="../x")),
@@ -657,8 +785,15 @@ def test_a_full_disk_leaves_the_old_site(broken, good, tmp_path, capsys, monkeyp
     assert [path.name for path in out.parent.iterdir()] == ["site"]
 
 
-@pytest.mark.parametrize("words", [[], ["tables"]])
-def test_tables_are_renewed_with_and_without_the_word(words, tmp_path, monkeypatch):
+def test_tables_are_renewed(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"})
-    assert command.main(words) == 0
+    assert command.main(["tables"]) == 0
     assert (tmp_path / "README.md").read_text() == f"tables of {ROOT.name}"
+
+
+def test_without_a_command_the_usage_is_shown_and_nothing_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "pages", lambda root: {tmp_path / "README.md": "tables"})
+    assert command.main([]) == 2
+    shown = capsys.readouterr()
+    assert not shown.out and shown.err == "usage: python -m poisonjax.reports [-h] {tables,site} ...\n"
+    assert not list(tmp_path.iterdir())

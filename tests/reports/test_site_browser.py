@@ -43,9 +43,9 @@ def site(tmp_path_factory) -> pathlib.Path:
     synthetic.save(
         there / "many", synthetic.record("capacity", rates={f"a_rather_long_arm_{at}": {} for at in range(12)})
     )
-    axes = {"poison.rate": ["0.01", "0.05", "0.1"], "train.attack.ball.eps": [f"{at / 10}" for at in range(1, 8)]}
-    points = [({"poison.rate": "0.1", "train.attack.ball.eps": "0.3"}, synthetic.record("capacity"))]
-    points += [({"poison.rate": "0.05", "train.attack.ball.eps": "0.3"}, "It broke.")]
+    axes = {"poison.rate": ["0.01", "0.05", "0.1"], "poison.trigger.amplitude": [f"{at / 10}" for at in range(1, 8)]}
+    points = [({"poison.rate": "0.1", "poison.trigger.amplitude": "0.3"}, synthetic.record("capacity"))]
+    points += [({"poison.rate": "0.05", "poison.trigger.amplitude": "0.3"}, "It broke.")]
     synthetic.save_sweep(there / "sweep", axes, points)
     folder.write(there, there / "site")
     return there / "site"
@@ -95,7 +95,7 @@ def heading(driver, table: str, column: int):
     return find(driver, f"#{table} thead th:nth-child({column + 1})")
 
 
-PRINTED, MEASURED, EXPERIMENT, SCALE, VERDICT = 5, 6, 0, 1, 8
+REPORTED, MEASURED, EXPERIMENT, SCALE, VERDICT = 5, 6, 0, 1, 8
 
 
 def numbers(texts: list[str]) -> list[float]:
@@ -117,10 +117,10 @@ def test_a_click_on_a_heading_sorts_by_number_and_a_second_turns_it_round(opened
 
 def test_rows_without_a_number_come_last_in_both_directions(opened):
     driver = opened("index.html")
-    button = heading(driver, "table-numbers", PRINTED).find_element("tag name", "button")
+    button = heading(driver, "table-numbers", REPORTED).find_element("tag name", "button")
     for expected in (["5.00", "96.22"], ["96.22", "5.00"]):
         button.click()
-        column = shown(driver, "table-numbers", PRINTED)
+        column = shown(driver, "table-numbers", REPORTED)
         assert [text.split()[0] for text in column[:2]] == expected
         assert set(column[2:]) == {"–"}
 

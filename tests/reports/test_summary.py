@@ -4,7 +4,9 @@ import pathlib
 
 import pytest
 
-from poisonjax.reports import summary
+from poisonjax.reports import summary, table
+from poisonjax.reports.site import reading
+from tests.reports import records as synthetic
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -12,21 +14,37 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
 def test_tables_are_not_stale(page):
     expected = summary.pages(ROOT)[ROOT / page]
-    assert (ROOT / page).read_text() == expected, "run: python -m poisonjax.reports"
+    assert (ROOT / page).read_text() == expected, "run: python -m poisonjax.reports tables"
 
 
 def test_every_record_is_in_both_tables():
-    found = summary.load(ROOT / "results")
-    assert found, "results/ holds no record"
+    runs = reading.collect(ROOT / "results").runs
+    assert runs, "results/ holds no record"
     for page, text in summary.pages(ROOT).items():
-        assert all(record["experiment"] in text for _, record in found), page
+        assert all(f"[{run.record['experiment']}](" in text for run in runs), page
 
 
 def test_a_page_without_the_marks_is_refused():
     with pytest.raises(ValueError, match="has no <!-- results"):
-        summary.renewed("nothing here", "text")
+        summary.replaced("nothing here", "text")
 
 
 def test_only_what_is_between_the_marks_is_replaced():
-    page = f"before\n{summary.BEGIN}\nold\n{summary.END}\nafter\n"
-    assert summary.renewed(page, "new") == f"before\n{summary.BEGIN}\n\nnew\n\n{summary.END}\nafter\n"
+    for begin in (summary.BEGIN, "<!-- results: made by `an older command` -->"):
+        page = f"before\n{begin}\nold\n{summary.END}\nafter\n"
+        assert summary.replaced(page, "new\\1") == f"before\n{summary.BEGIN}\n\nnew\\1\n\n{summary.END}\nafter\n"
+
+
+def test_numbers_that_mean_nothing_are_marked(tmp_path):
+    made = synthetic.record(rates={"standard": {}, "pgd_at": {}})
+    made["warnings"] = ["pgd_at, seed 0: collapsed: every clean test image is predicted as class 3"]
+    synthetic.save(tmp_path, made)
+    text = summary.short(reading.collect(tmp_path).runs, "")
+    (standard,), (void,) = ([line for line in text.splitlines() if f"| {arm} |" in line] for arm in made["arms"])
+    assert void.count(table.VOID) == len(table.MAIN) and table.VOID not in standard
+    assert f"{table.VOID} {table.MARKS[table.VOID]}" in text.splitlines()
+
+
+def test_arms_that_older_files_call_something_else_are_named():
+    text = summary.full(reading.collect(ROOT / "results").runs)
+    assert "`pgd_at` was `pgd_at_madry`" in text

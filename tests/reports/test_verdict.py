@@ -1,14 +1,18 @@
-"""What is concluded from which numbers, and what is not."""
+"""Which conclusions follow from which numbers."""
 
 import dataclasses
 
 import pytest
 
 from experiments import mnist_clean_label
-from poisonjax.experiment import ARMS, METRICS, Reported
+from poisonjax.attacks import PGD, AutoAttack, Linf
+from poisonjax.evaluation.metrics import METRICS
+from poisonjax.experiment import Arm, Reported
 from poisonjax.poisons import NoPoison
 from poisonjax.reports import figures, table, verdict
 from poisonjax.runs.estimate import image_gradients, spell
+from poisonjax.training import AdversarialTraining
+from tests.reports import records as synthetic
 
 
 @pytest.mark.parametrize(
@@ -39,10 +43,19 @@ def metric(value):
     return {"mean": value, "ci95": wide, **nothing}
 
 
-def arms(standard, pgd_at, control, **cells):
-    """All metrics at .5 but for the attack success rates given."""
-    made = {name: {each: metric(0.5) for each in METRICS} for name in ("standard", "pgd_at", "pgd_at_clean_data")}
-    for name, rate in zip(made, (standard, pgd_at, control), strict=True):
+AT = AdversarialTraining(PGD(Linf(0.3), step=0.01, steps=40))
+ARMS = (
+    Arm("standard"),
+    Arm("pgd_at", AT),
+    Arm("pgd_at_clean_data", AT, poisoned=False),
+    Arm("standard_clean_data", poisoned=False),
+)
+
+
+def arms(standard, pgd_at, control, clean=0.0, **cells):
+    """All metrics at .5 but for the attack success rates given, of the arms in ARMS."""
+    made = {arm.name: {each: metric(0.5) for each in METRICS} for arm in ARMS}
+    for name, rate in zip(made, (standard, pgd_at, control, clean), strict=True):
         made[name]["attack_success_rate"] = metric(rate)
         made[name]["parameters"] = 7
     for cell, value in cells.items():
@@ -51,7 +64,7 @@ def arms(standard, pgd_at, control, **cells):
     return made
 
 
-NO_AUDIT = {"standard": [], "pgd_at": [], "pgd_at_clean_data": []}
+NO_AUDIT = {arm.name: [] for arm in ARMS}
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +75,17 @@ def plan():
 @pytest.mark.parametrize(
     ("rates", "spoiled", "expected"),
     [
-        ((0.95, 0.97, 0.01), [], "95.0% after standard training; the backdoor survives pgd_at (97.0%). Without any"),
-        ((0.95, 0.03, 0.01), [], "pgd_at leaves no backdoor (3.0%)"),
-        ((0.95, 0.30, 0.01), [], "pgd_at weakens the backdoor but leaves it (30.0%)"),
+        ((0.95, 0.97, 0.01), [], "95.0% after standard training; the backdoor survives pgd_at (97.0%). Control wit"),
+        ((0.95, 0.97, 0.01), [], "Control without poison: 1.0%."),
+        ((0.95, 0.03, 0.01), [], "pgd_at removes the backdoor (3.0%)"),
+        ((0.95, 0.30, 0.01), [], "pgd_at weakens the backdoor but does not remove it (30.0%)"),
+        ((0.95, 0.60, 0.30), [], "pgd_at weakens the backdoor"),  # of what the control leaves, less than half
         ((0.49, 0.00, 0.00), [], "Nothing can be concluded about the defence: the attack did not work"),
-        ((None, 0.00, 0.00), [], "Nothing can be concluded"),
+        ((0.50, 0.00, 0.00, 0.517), [], "attack success rate 50.0%, 51.7% on clean data: an excess of -3.5% of"),
+        ((None, 0.00, 0.00), [], "Nothing can be concluded about the defence: the attack did not work"),
         ((0.95, 0.10, 0.01), ["pgd_at, seed 0: collapsed"], "nothing can be concluded about pgd_at (pgd_at, seed 0: c"),
         ((0.95, 0.10, 0.01), ["standard, seed 0: collapsed"], "Nothing can be concluded about the defence: standard"),
+        ((0.95, 0.10, 0.01), ["standard_clean_data, seed 0: x"], "about the defence: standard_clean_data, seed 0: x."),
     ],
 )
 def test_the_finding_in_one_sentence(plan, rates, spoiled, expected):
@@ -77,9 +94,49 @@ def test_the_finding_in_one_sentence(plan, rates, spoiled, expected):
     assert expected in verdict.finding(plan, made, verdict.gate(plan, made), audits)
 
 
-def test_without_a_control_no_backdoor_is_called_gone(plan):
+@pytest.mark.parametrize(
+    ("rates", "passed", "excess"),
+    [
+        ((0.50, 0.5, 0.0, 0.0), True, 0.5),
+        ((0.49, 0.5, 0.0, 0.0), False, 0.49),
+        ((0.61, 0.5, 0.0, 0.2), True, 0.5125),
+        ((0.59, 0.5, 0.0, 0.2), False, 0.4875),
+        ((0.50, 0.5, 0.0, 0.5), False, 0.0),
+        ((1.00, 0.5, 0.0, 1.0), False, None),
+        ((None, 0.5, 0.0, 0.0), False, None),
+    ],
+)
+def test_gate_is_relative_to_the_same_training_on_clean_data(plan, rates, passed, excess):
+    gated = verdict.gate(plan, arms(*rates))
+    assert gated["passed"] == passed and gated["excess"] == pytest.approx(excess)
+    assert gated["control"] == rates[3] and gated["threshold"] == plan.evaluation.min_attack_success == 0.5
+
+
+def test_without_a_clean_control_the_gate_is_absolute(plan):
+    plan = dataclasses.replace(plan, arms=ARMS[:3])
+    assert verdict.gate(plan, arms(0.5, 0.5, 0.4)) == synthetic.gate(0.5, None)
+    assert not verdict.gate(plan, arms(0.49, 0.5, 0.4))["passed"]
+
+
+def test_control_with_standard_training_serves_where_no_defended_one_is_sound(plan):
+    made, audits = arms(0.95, 0.03, 0.9, 0.01), NO_AUDIT | {"pgd_at_clean_data": ["collapsed"]}
+    found = verdict.finding(plan, made, verdict.gate(plan, made), audits)
+    assert "pgd_at removes the backdoor (3.0%)" in found and found.endswith("Control without poison: 1.0%.")
+
+
+def test_without_a_control_no_backdoor_is_called_removed(plan):
+    plan = dataclasses.replace(plan, arms=ARMS[:3])
     made, audits = arms(0.95, 0.03, 0.01), NO_AUDIT | {"pgd_at_clean_data": ["collapsed"]}
-    assert "weakens the backdoor but leaves it" in verdict.finding(plan, made, verdict.gate(plan, made), audits)
+    found = verdict.finding(plan, made, verdict.gate(plan, made), audits)
+    assert "weakens the backdoor but does not remove it" in found and "Control" not in found
+
+
+def test_without_a_defence_the_finding_is_a_sentence(plan):
+    plan = dataclasses.replace(plan, arms=(ARMS[0],))
+    made = arms(0.95, 0.0, 0.0)
+    assert verdict.finding(plan, made, verdict.gate(plan, made), NO_AUDIT) == (
+        "Attack success rate 95.0% after standard training."
+    )
 
 
 def test_a_baseline_has_no_gate_and_says_how_good_it_is(plan):
@@ -87,6 +144,7 @@ def test_a_baseline_has_no_gate_and_says_how_good_it_is(plan):
     made = arms(None, None, None, pgd_at__robust_accuracy=0.25)
     assert verdict.gate(plan, made) is None
     found = verdict.finding(plan, made, None, NO_AUDIT | {"standard": ["collapsed"]})
+    assert found.startswith("No poisoning: clean baselines. Test accuracy: standard 50.0% clean")
     assert "standard 50.0% clean and 50.0% under PGD (collapsed)" in found and "50.0% clean and 25.0%" in found
     plan = dataclasses.replace(plan, reported=(Reported("T", "pgd_at", "clean_accuracy", 0.5),))
     (row,) = verdict.compare(plan, made, "paper", [], None, NO_AUDIT)
@@ -134,7 +192,8 @@ def test_the_control_explains_a_number_that_only_clean_data_gives(plan):
 
 def test_reasons_say_what_was_not_the_published_setting(plan):
     lines = verdict.reasons(plan, [{"verdict": "inconclusive"}], "small", ["poison.rate=.1"])
-    assert "small scale" in lines[0] and "poison.rate=.1" in lines[1] and set(plan.known) <= set(lines)
+    assert "small scale" in lines[0] and "poison.rate=.1" in lines[1] and set(plan.caveats) <= set(lines)
+    assert verdict.reasons(plan, [], "small", ["poison.rate=.1"]) == [], "nothing to differ from"
 
 
 def test_every_metric_has_a_label():
@@ -151,26 +210,32 @@ def test_undefined_metrics_are_dashes_in_table_and_absent_in_figures():
         "arms": {name: cells | {"history": []} for name, cells in arms(None, 0.5, 0.0).items()},
     }
     drawn = figures.bars(record).axes[0].patches
-    assert len(drawn) == 3 * len(METRICS) - 1
+    assert len(drawn) == len(ARMS) * len(METRICS) - 1
     for cells in record["arms"].values():
         cells["attack_success_rate"] = metric(None)
     axis = figures.bars(record).axes[0]
-    assert len(axis.patches) == 3 * (len(METRICS) - 1) == 3 * len(axis.get_xticklabels())
+    assert len(axis.patches) == len(ARMS) * (len(METRICS) - 1) == len(ARMS) * len(axis.get_xticklabels())
 
 
 def test_estimates_grow_with_the_work(plan):
+    judge = dataclasses.replace(plan.evaluation, attack=AT.attack, autoattack=None)
+    plan = dataclasses.replace(plan, evaluation=judge, arms=ARMS)
     base = image_gradients(plan, 60000, 10000)
     twice = dataclasses.replace(plan, train=dataclasses.replace(plan.train, epochs=2 * plan.train.epochs))
-    train = 20 * 60000 * (2 + 2 * 42)
+    train = 20 * 60000 * (4 * 2 + 2 * 40)
     assert image_gradients(twice, 60000, 10000) - base == train
-    longer = dataclasses.replace(ARMS[1], attack=dataclasses.replace(plan.train.attack, steps=50))
-    more = image_gradients(dataclasses.replace(plan, arms=(ARMS[0], longer, ARMS[2])), 60000, 10000) - base
+    longer = Arm("pgd_at", AdversarialTraining(dataclasses.replace(AT.attack, steps=50)))
+    more = image_gradients(dataclasses.replace(plan, arms=(ARMS[0], longer, *ARMS[2:])), 60000, 10000) - base
     assert more == 20 * 60000 * 10
-    assert base == train + 10 * 60000 * 42 + 3 * 10000 * 40 + 1980 * 200
+    assert base == train + 10 * 60000 * 42 + 4 * 10000 * 40 + 1980 * 200
+    autoattack = AutoAttack(Linf(0.3))
+    judged = dataclasses.replace(judge, autoattack=autoattack, autoattack_images=100)
+    extra = image_gradients(dataclasses.replace(plan, evaluation=judged), 60000, 10000) - base
+    assert extra == 4 * 100 * (autoattack.cost.gradients + autoattack.cost.queries // 2)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(3, "3 seconds"), (300, "5.0 minutes"), (36000, "10.0 hours"), (4e5, "4.6 days")]
+    ("seconds", "spelled"), [(3, "3 seconds"), (300, "5.0 minutes"), (36000, "10.0 hours"), (4e5, "4.6 days")]
 )
-def test_durations_are_spelled(seconds, said):
-    assert spell(seconds) == said
+def test_durations_are_spelled(seconds, spelled):
+    assert spell(seconds) == spelled

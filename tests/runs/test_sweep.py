@@ -11,7 +11,9 @@ import pytest
 
 import launch
 from experiments import mnist_badnets
+from poisonjax.reports.table import GATED, MARKS, VOID
 from poisonjax.runs import runner, sweep
+from tests.reports import records as synthetic
 from tests.test_launch import start
 
 
@@ -29,10 +31,10 @@ def unannounced():
         ("poison.rate=.01", "poison.rate", [".01"]),
         ("poison.rate=.01,.05, .1", "poison.rate", [".01", ".05", ".1"]),
         ("poison.target=none,0", "poison.target", ["none", "0"]),
-        ("train.attack.ball.eps=8/255,16/255", "train.attack.ball.eps", ["8/255", "16/255"]),
-        ("train.attack.ball=Linf(.1),L2(2)", "train.attack.ball", ["Linf(.1)", "L2(2)"]),
+        ("evaluation.attack.ball.eps=8/255,16/255", "evaluation.attack.ball.eps", ["8/255", "16/255"]),
+        ("evaluation.attack.ball=Linf(.1),L2(2)", "evaluation.attack.ball", ["Linf(.1)", "L2(2)"]),
         ("poison.trigger=FourPixels(),Square(4, .5)", "poison.trigger", ["FourPixels()", "Square(4, .5)"]),
-        ("train.attack=PGD(L2(2), .5, 3),PGD(Linf(eps=.1), .1, 2)", "train.attack", None),
+        ("evaluation.attack=PGD(L2(2), .5, 3),PGD(Linf(eps=.1), .1, 2)", "evaluation.attack", None),
     ],
 )
 def test_values_are_split_at_commas_outside_brackets(text, path, values):
@@ -101,9 +103,9 @@ def test_the_grid_is_every_combination_in_the_order_given_and_rows_are_kept_once
 
 def test_a_folder_is_named_by_its_settings_alone():
     assert sweep.folder({"poison.rate": ".01"}) == "poison.rate=0.01"
-    one = sweep.folder({"train.attack.ball.eps": ".10", "poison.rate": "1e-2"})
-    assert one == sweep.folder({"poison.rate": "0.01", "train.attack.ball.eps": "0.1"})
-    assert one == "poison.rate=0.01,train.attack.ball.eps=0.1"
+    one = sweep.folder({"evaluation.attack.ball.eps": ".10", "poison.rate": "1e-2"})
+    assert one == sweep.folder({"poison.rate": "0.01", "evaluation.attack.ball.eps": "0.1"})
+    assert one == "evaluation.attack.ball.eps=0.1,poison.rate=0.01"
     assert sweep.folder({"poison.trigger": "Square( 4,.5)"}) == sweep.folder({"poison.trigger": "Square(4, 0.5)"})
 
 
@@ -208,19 +210,23 @@ def test_the_same_command_again_trains_nothing_and_shows_the_results(
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == files
     reported = capsys.readouterr()
     assert "point 1 of 2: poison.rate=.1 is done already\n" in reported.err
-    *lines, count, path = reported.out.splitlines()
+    *lines, count, path = [line for line in reported.out.splitlines() if line[:1] not in MARKS]
     assert count == "2 of 2 points done, 0 failed" and path == str(workdir / "sweep.json")
     arms = json.loads((workdir / FOLDERS[1] / "record.json").read_text())["arms"]
     for line, (arm, metrics) in zip(lines[-len(arms) :], arms.items(), strict=True):
-        names = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
-        assert line.split() == [".2", arm, *(f"{100 * metrics[name]['mean']:.2f}" for name in names)]
+        names = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
+        assert line.replace(VOID, "").replace(GATED, "").split() == [
+            ".2",
+            arm,
+            *(f"{100 * metrics[name]['mean']:.2f}" for name in names),
+        ]
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([RATES, "--set=train.warmup=.5"], 'set is ["train.max_steps=1"] there, ["train.max_steps=1", "train.warmup'),
-        (["--sweep=train.warmup=.5"], 'sweep is ["poison.rate"] there, ["train.warmup"] here'),
+        ([RATES, "--set=train.epochs=1"], 'set is ["train.max_steps=1"] there, ["train.max_steps=1", "train.epochs'),
+        (["--sweep=train.epochs=1"], 'sweep is ["poison.rate"] there, ["train.epochs"] here'),
         ([RATES, "--experiment=mnist_clean_label"], 'experiment is "mnist_badnets" there, "mnist_clean_label" here'),
         ([], "is of another run"),
     ],
@@ -232,6 +238,33 @@ def test_the_workdir_of_another_sweep_is_refused(stopped_and_finished, data_dir,
     line = capsys.readouterr().err
     assert message in line and "give another --workdir" in line and line.count("\n") == 1
     assert statuses(workdir) == ["done", "done"]
+
+
+# The table
+
+
+def sweep_point(rate: str) -> sweep.Point:
+    return sweep.Point({"poison.rate": rate}, None, None)
+
+
+def test_cells_of_collapsed_networks_and_failed_attacks_are_marked_and_explained():
+    sound, void, gated = (synthetic.record(rates={"standard": {}, "pgd_at": {}}) for _ in range(3))
+    void["warnings"] = ["pgd_at, seed 0: collapsed: every clean test image is predicted as class 3"]
+    gated["attack_gate"] = synthetic.gate(0.4, 0.1)
+    points = [sweep_point(rate) for rate in (".1", ".2", ".3", ".4")]
+    header, *lines = sweep.summary(points, [sound, void, None, gated]).splitlines()
+    assert [name.strip() for name in header.split("%")[1:3]] == ["triggered accuracy", "attack success rate"]
+    table, notes = lines[:-2], lines[-2:]
+    assert [line.split()[:2] for line in table] == [[rate, arm] for rate in (".1", ".2", ".4") for arm in sound["arms"]]
+    counts = [[line.count(sign) for sign in (VOID, GATED)] for line in table]
+    assert counts == [[0, 0], [0, 0], [0, 0], [4, 0], [0, 2], [0, 2]]
+    assert re.search(rf"\d\d\.\d\d {GATED} +\d\d\.\d\d {GATED} +\d\d\.\d\d$", table[-1]), "those of the backdoor"
+    assert notes == [f"{sign} {meaning}" for sign, meaning in MARKS.items()]
+
+
+def test_sound_points_need_no_explanation():
+    text = sweep.summary([sweep_point(".1")], [synthetic.record(rates={"standard": {}})])
+    assert len(text.splitlines()) == 2 and not any(sign in text for sign in MARKS)
 
 
 # Sweeps whose points take no time

@@ -1,1 +1,1 @@
-"""All records as a static site: tables, curves, a page for each record and each sweep; reads nothing but records."""
+"""A static site of all records: tables, curves, a page for each record and sweep; made from records alone."""

@@ -1,4 +1,4 @@
-"""Curves and heat maps as SVG within a page: colours and fonts are the page's, so they follow its dark mode."""
+"""Curves and heat maps as inline SVG in the colours and fonts of the page, so that they follow its dark mode."""
 
 import functools
 import io
@@ -14,7 +14,8 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from poisonjax.reports.figures import PANELS
+from poisonjax.reports import table
+from poisonjax.reports.figures import FRACTIONS, PANELS
 from poisonjax.reports.site.reading import Point, Sweep
 from poisonjax.reports.table import LABELS, MAIN
 
@@ -52,13 +53,13 @@ MANY = 20  # numbers further apart than this factor are shown on a logarithmic a
 
 
 def look(series: int) -> dict:
-    """How the line of the series-th arm looks."""
+    """The look of the line of the series-th arm."""
     colour, dash = f"#fe00{series % COLOURS:02x}", DASHES[series // COLOURS % len(DASHES)]
     return {"color": colour, "linestyle": dash, "marker": MARKERS[series % len(MARKERS)]}
 
 
 def _panel(name: str, label: str | None, size: tuple[float, float], draw: Callable[[Axes], None]) -> Markup:
-    """What draw paints, as SVG for a page. name: of no other picture of the page. label: None for a key."""
+    """A drawing as SVG for a page. name: unique on the page. label: None for a key."""
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained" if label else "none")
         draw(figure.subplots() if label else figure.add_axes((0, 0, 1, 1)))
@@ -68,9 +69,9 @@ def _panel(name: str, label: str | None, size: tuple[float, float], draw: Callab
 
 
 def _for_page(text: str, label: str | None) -> str:
-    """matplotlib's file as an element: without what only files need, with a name for those who cannot see it.
+    """matplotlib's SVG file as an element of a page, labelled for screen readers.
 
-    label: None for what says nothing to them.
+    label: None for a drawing that they should skip.
     """
     root = ElementTree.fromstring(text)
     used = set(re.findall(r'(?:url\(|")#([^)"]+)', text))
@@ -107,7 +108,7 @@ def _sample(series: int) -> Markup:
 
 
 def curves(record: dict) -> dict[str, Markup]:
-    """{heading: curve} of what was measured after each epoch; a line a seed."""
+    """{heading: curve} of what was measured after each epoch; one line per seed."""
     fields = {field for _, history in _histories(record) for row in history for field in row if row[field] is not None}
     extra = sorted(fields - PANELS.keys() - {"epoch", "step"})
     panels = PANELS | {field: field.replace("_", " ") for field in extra}
@@ -131,7 +132,7 @@ def _epochs(axis: Axes, record: dict, field: str) -> None:
         axis.plot(xs, ys, lw=1.3, ms=3 if len(xs) <= 15 else 0, **look(series))
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    if "loss" not in field:
+    if field in FRACTIONS:
         _percent(axis)
 
 
@@ -167,6 +168,12 @@ def cell(point: Point, arm: str, metric: str) -> dict | None:
     return found if found and found["mean"] is not None else None
 
 
+def legend(sweep: Sweep) -> list[str]:
+    """A line for each mark that the numbers of a sweep have."""
+    runs = [point.run.record for point in sweep.points if point.run]
+    return table.legend("".join(table.mark(run, arm, name) for run in runs for arm in run["arms"] for name in MAIN))
+
+
 def measured(sweep: Sweep, arm: str | None = None) -> list[str]:
     """The metrics that some point has, of one arm or of any."""
     names = arms(sweep) if arm is None else [arm]
@@ -198,7 +205,7 @@ def numeric(values: list[str]) -> list[float] | None:
 
 
 def _positions(values: list[str]) -> dict[str, float]:
-    """Where each value of an axis is drawn: numbers as such, other settings side by side."""
+    """The place of each value of an axis: numbers as such, other settings side by side."""
     return dict(zip(values, numeric(values) or range(len(values)), strict=True))
 
 
@@ -211,6 +218,9 @@ def _line(axis: Axes, sweep: Sweep, metric: str, axis_name: str, at: dict[str, f
         ends = np.array([(each and each["ci95"]) or (math.nan, math.nan) for each in cells]).T
         error = np.clip([ys - ends[0], ends[1] - ys], 0, None)
         axis.errorbar(xs, ys, error, lw=1.4, ms=4, capsize=2.5, **look(series))
+        for x, y, point, each in zip(xs, ys, points, cells, strict=True):
+            if each:
+                axis.annotate(table.mark(point.run.record, arm, metric), (x, y), (4, 2), textcoords="offset points")
     if min(at.values()) > 0 and max(at.values()) / min(at.values()) >= MANY and numeric(list(at)):
         axis.set_xscale("log")
     axis.set_xticks(list(at.values()), list(at), **_tilted(at))
@@ -235,7 +245,7 @@ def _maps(sweep: Sweep, arm: str) -> dict[str, Markup]:
 
 
 def _tilted(labels: Iterable[str], room: int = 24) -> dict:
-    """How labels of an axis are written, that takes so many letters side by side."""
+    """The rotation of labels of an axis that has room for so many letters side by side."""
     crowded = sum(len(label) + 1 for label in labels) > room
     return {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
 
@@ -246,25 +256,25 @@ def _ordered(values: list[str]) -> list[str]:
 
 
 def _map(axis: Axes, sweep: Sweep, arm: str, metric: str, rows: list[str], columns: list[str]) -> None:
-    """Rows upwards and columns to the right, in %; what failed and what was not run is said in the cell."""
+    """A heat map in %, rows upwards and columns to the right; cells name points that failed or were not run."""
     down, across = sweep.document["axes"]
     values = np.full((len(rows), len(columns)), math.nan)
-    said = np.full(values.shape, "not run", object)
+    texts = np.full(values.shape, "not run", object)
     for point in sweep.points:
         place = rows.index(point.settings[down]), columns.index(point.settings[across])
         found = cell(point, arm, metric)
         values[place] = math.nan if found is None else found["mean"]
-        said[place] = {"failed": "failed", "missing": "not run", "done": "–"}[point.status]
+        texts[place] = {"failed": "failed", "missing": "not run", "done": "–"}[point.status]
         if found is not None:
-            said[place] = f"{100 * found['mean']:.1f}"
-    _cells(axis, values, said)
+            texts[place] = f"{100 * found['mean']:.1f}{table.mark(point.run.record, arm, metric)}"
+    _cells(axis, values, texts)
     axis.set_xticks(range(len(columns)), columns, **_tilted(columns, 8 * len(columns)))
     axis.set_yticks(range(len(rows)), rows)
     axis.set_xlabel(across)
     axis.set_ylabel(down)
 
 
-def _cells(axis: Axes, values: np.ndarray, said: np.ndarray) -> None:
+def _cells(axis: Axes, values: np.ndarray, texts: np.ndarray) -> None:
     axis.grid(False)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -272,7 +282,7 @@ def _cells(axis: Axes, values: np.ndarray, said: np.ndarray) -> None:
     down, across = (np.arange(count + 1) - 0.5 for count in values.shape)
     shown = np.ma.masked_invalid(values)
     axis.pcolormesh(across, down, shown, cmap="cividis", vmin=0, vmax=1, edgecolor=PAPER, linewidth=1.5)
-    for (row, column), text in np.ndenumerate(said):
+    for (row, column), text in np.ndenumerate(texts):
         value = values[row, column]
         colour = INK if math.isnan(value) else "#ffffff" if value < 0.55 else "#000000"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)

@@ -1,4 +1,4 @@
-"""The folder of the site: written whole and then exchanged, and never one that holds anything else."""
+"""The folder of the site: exchanged as a whole, and never one that holds anything else."""
 
 import json
 import os
@@ -11,7 +11,7 @@ MARKER = ".poisonjax-site"  # lists the files that the site consists of
 
 
 def write(records: pathlib.Path, out: pathlib.Path) -> None:
-    """Makes out the site of all records below a folder; the old one stays until the new one is complete.
+    """Make out the site of all records below a folder; the old site stays until the new one is complete.
 
     ValueError for records that are missing or damaged, and for an out that is no site of ours.
     """

@@ -1,4 +1,4 @@
-"""Every number of every record, for programs: one CSV with a row for each measured number, one JSON with everything."""
+"""Every number of every record, for programs: a CSV with one row per measured number, a JSON with everything."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from poisonjax.reports.site.reading import Collection, Run, metrics
 
 COLUMNS = (
-    "kind",  # mean, seed, class, reported, history, network, poison, gate or dataset
+    "kind",  # mean, seed, class, reported, history, network, analysis, poison, gate or dataset
     "record",
     "experiment",
     "scale",
@@ -42,7 +42,7 @@ def to_csv(found: Collection) -> str:
 
 
 def to_json(found: Collection) -> str:
-    """The records and sweeps, whole."""
+    """The records, in the current format, and sweeps, whole."""
     sweeps = [
         {
             "path": str(sweep.path),
@@ -56,7 +56,7 @@ def to_json(found: Collection) -> str:
 
 
 def everything(found: Collection) -> list[Run]:
-    """All runs, those of sweeps last."""
+    """All runs, points of sweeps last."""
     return [*found.runs, *(point.run for sweep in found.sweeps for point in sweep.points if point.run)]
 
 
@@ -66,6 +66,9 @@ def _rows(record: dict) -> Iterator[dict]:
             yield from ({"arm": arm, "metric": metric, **row} for row in _metric(cell, record["seeds"]))
         for row in _others(fields, record["seeds"]):
             yield {"arm": arm, **row}
+    for name, analysis in record["analyses"].items():
+        for arm, summary in analysis["arms"].items():
+            yield from ({"arm": arm, **row} for row in _analysis(name, summary, record["seeds"]))
     yield from map(_reported, record["comparison"])
     yield from _facts(record)
 
@@ -85,47 +88,36 @@ def _metric(cell: dict, seeds: list[int]) -> Iterator[dict]:
 
 
 def _others(arm: dict, seeds: list[int]) -> Iterator[dict]:
-    """What an arm has besides metrics."""
+    """The numbers of an arm other than metrics."""
     for name in ("parameters", "train_images_per_second", "seconds"):
         yield {"kind": "network", "metric": name, "value": arm.get(name)}
-    for metric, cell in _spreads(arm):
-        yield {"kind": "mean", "metric": metric, "value": cell["mean"], "std": cell["std"]}
-        for seed, value in zip(seeds, cell["per_seed"], strict=False):
-            yield {"kind": "seed", "metric": metric, "seed": seed, "value": value}
     for seed, history in zip(seeds, arm["history"], strict=True):
         for row in history:
             of = {"kind": "history", "seed": seed, "epoch": row["epoch"]}
             yield from ({**of, "metric": name, "value": value} for name, value in row.items() if name != "epoch")
 
 
-def activations(arm: dict) -> dict[str, dict]:
-    """The measures of an arm's activations over seeds."""
-    measures = arm.get("activations") or {}
-    return {name: cell for name, cell in measures.items() if isinstance(cell, dict) and "per_seed" in cell}
-
-
-def attacks(arm: dict) -> dict[str, dict]:
-    """{attack: what it did to an arm, and what it cost}."""
-    return arm.get("attacks") or {}
-
-
-def _spreads(arm: dict) -> Iterator[tuple[str, dict]]:
-    """(name, {mean, std, per_seed}) of what was measured without counting images."""
-    yield from ((f"activations.{name}", cell) for name, cell in activations(arm).items())
-    for attack, of in attacks(arm).items():
-        cells = of | {f"after_{stage}": cell for stage, cell in of["stages"].items()}
-        spreads = {name: cell for name, cell in cells.items() if isinstance(cell, dict) and "per_seed" in cell}
-        yield from ((f"attacks.{attack}.{name}", cell) for name, cell in spreads.items())
+def _analysis(path: str, summary, seeds: list[int]) -> Iterator[dict]:
+    """The numbers of one arm in an analysis, whatever it is: those over seeds, and others, by their path."""
+    if isinstance(summary, dict) and "per_seed" in summary:
+        yield {"kind": "mean", "metric": path, "value": summary["mean"], "std": summary["std"]}
+        for seed, value in zip(seeds, summary["per_seed"], strict=False):
+            yield {"kind": "seed", "metric": path, "seed": seed, "value": value}
+    elif isinstance(summary, dict):
+        for name, part in summary.items():
+            yield from _analysis(f"{path}.{name}", part, seeds)
+    elif isinstance(summary, int | float) and not isinstance(summary, bool):
+        yield {"kind": "analysis", "metric": path, "value": summary}
 
 
 def _reported(row: dict) -> dict:
-    told = {name: row[name] for name in ("arm", "metric", "table", "reported", "verdict")}
+    cells = {name: row[name] for name in ("arm", "metric", "table", "reported", "verdict")}
     measured = {"value": row["measured"], "std": row.get("std"), **_interval(row.get("ci95"))}
-    return {"kind": "reported", **told, **measured, "class": row.get("label"), "reason": row.get("reason")}
+    return {"kind": "reported", **cells, **measured, "class": row.get("label"), "reason": row.get("reason")}
 
 
 def _facts(record: dict) -> Iterator[dict]:
-    """Of the poison, the gate and the data set."""
+    """The numbers of the poison, the gate and the data set."""
     for seed, facts in zip(record["seeds"], record["poison"], strict=False):
         for name, value in flat(facts or {}).items():
             yield {"kind": "poison", "metric": name, "seed": seed, "value": value}

@@ -1,4 +1,4 @@
-"""The pages: what lies where, and what each is made of. Templates only arrange it."""
+"""The files of the site, and the content of each page, which templates only arrange."""
 
 import hashlib
 import pathlib
@@ -7,19 +7,20 @@ from collections import Counter
 
 import jinja2
 
+from poisonjax.reports import table
 from poisonjax.reports.site import charts, numbers, reading, views
 from poisonjax.reports.site.reading import Collection, Run, Sweep
-from poisonjax.reports.table import LABELS, percent
+from poisonjax.reports.table import LABELS
 
 PICTURES = {
     "images": "What the attacker does",
     "curves": "Training curves",
-    "bars": "All metrics with 95 % intervals; black lines: reported in the report",
-    "capacity": "Accuracy by the number of weights",
+    "bars": "All metrics with 95% intervals; black lines: reported",
+    "capacity": "Accuracy by the number of parameters",
     "tsne": "Activations of clean and triggered test images",
     "example": "Clean image, perturbation and adversarial example, with what each network predicts",
 }
-FILTERS = (views.significant, views.count, views.spell, views.label, views.wrapped)
+FILTERS = (table.percent, table.count, table.capitalized, views.spell, views.label, views.wrapped)
 NAME_LENGTH = 100  # of a page's file, so that any file system takes it
 
 
@@ -40,13 +41,14 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent} | {each.__name__: each for each in FILTERS}
-    environment.globals |= {"plural": views.plural, "ratios": views.ratios, "labels": LABELS}
+    environment.filters |= {each.__name__: each for each in FILTERS}
+    environment.globals |= {"plural": table.plural, "ratios": views.ratios, "labels": LABELS}
+    environment.globals |= {"leading": views.leading, "mark": table.mark}
     return environment
 
 
 def written(found: Collection) -> dict[str, bytes]:
-    """{path: content} of the whole site, but for the marker of the folder."""
+    """{path: content} of the whole site, except the marker of the folder."""
     templates = _templates()
     files = {"index.html": index(templates, found)}
     files |= {"numbers.csv": numbers.to_csv(found), "numbers.json": numbers.to_json(found)}
@@ -95,13 +97,14 @@ def index(templates: jinja2.Environment, found: Collection) -> str:
         "sweeps": sweeps,
         "rows": rows,
         "verdicts": Counter(row.verdict for _, row in rows),
+        "marks": table.MARKS,
         "scales": list(dict.fromkeys(run.record["scale"] for run in found.runs)),
     }
     return templates.get_template("index.html").render(root="", **context)
 
 
 def page(templates: jinja2.Environment, run: Run, sweep: Sweep | None) -> str:
-    """The page of a record. sweep: that it is a point of."""
+    """The page of a record. sweep: the one it is a point of."""
     record = run.record
     context = {
         "record": record,
@@ -109,15 +112,18 @@ def page(templates: jinja2.Environment, run: Run, sweep: Sweep | None) -> str:
         "sweep": sweep and {"page": f"../sweeps/{slug(sweep.path)}.html", "document": sweep.document},
         "rows": views.compared(record),
         "names": views.names(record),
+        "legend": table.legend("".join(table.mark(record, arm, name) for arm in record["arms"] for name in LABELS)),
         "classes": views.by_class(record),
-        "networks": views.networks(record),
-        "activations": views.activations(record),
-        "attacks": views.attacks(record),
+        "gate": table.gate(record["attack_gate"]),
+        "networks": table.networks(record),
+        "detections": table.detections(record),
+        "analyses": views.analyses(record),
         "poison": views.poison(record),
         "machine": [("record", str(run.path)), *views.machine(record)],
         "settings": views.settings(record),
         "curves": charts.curves(record),
         "key": charts.key(record["arms"]),
+        "renamed": run.renamed,
         "pictures": [(link, path.stem, PICTURES.get(path.stem, path.stem)) for link, path in _pictures(run).items()],
     }
     return templates.get_template("record.html").render(root="../", **context)
@@ -134,6 +140,7 @@ def sweep_page(templates: jinja2.Environment, sweep: Sweep) -> str:
         "key": charts.key(charts.arms(sweep)),
         "metrics": charts.measured(sweep),
         "cell": charts.cell,
+        "legend": charts.legend(sweep),
         "numeric": charts.numeric,
         "charts": charts.swept(sweep),
     }

@@ -1,4 +1,4 @@
-"""Reads every record and sweep below a folder, and refuses what is damaged."""
+"""Records and sweeps below a folder, in the current format; damaged ones are refused."""
 
 import functools
 import json
@@ -8,18 +8,23 @@ from typing import NamedTuple
 
 import jsonschema
 
-from poisonjax.runtime.workdir import FORMAT
+from poisonjax.reports.upgrade import FORMAT, upgraded
 
 HERE = pathlib.Path(__file__).parent
+FORMATS = {"record": FORMAT, "sweep": 1}  # the newest that are read
 
 
 class Run(NamedTuple):
-    """A record. path: its folder, relative to that of all records. figures: the pictures beside it, by name."""
+    """A record, upgraded. path: its folder, relative to that of all records. raw: the bytes of its file, as they are.
+
+    figures: the pictures beside it, by name. renamed: {name in its files: name now} of arms that have another one.
+    """
 
     path: pathlib.PurePosixPath
     record: dict
     raw: bytes
     figures: tuple[pathlib.Path, ...]
+    renamed: dict[str, str]
 
 
 class Point(NamedTuple):
@@ -59,8 +64,8 @@ def collect(folder: pathlib.Path) -> Collection:
 
 
 @functools.cache
-def _validator(kind: str) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads((HERE / f"{kind}.schema.json").read_text()))
+def _validator(schema: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads((HERE / f"{schema}.schema.json").read_text()))
 
 
 def _not_a_number(text: str) -> None:
@@ -68,22 +73,30 @@ def _not_a_number(text: str) -> None:
 
 
 def _document(path: pathlib.Path, kind: str) -> tuple[dict, bytes]:
-    """A JSON file that fits its schema, and its bytes."""
+    """A JSON file in the current format of its kind, and the bytes of the file."""
     try:
         raw = path.read_bytes()
         document = json.loads(raw, parse_constant=_not_a_number)
         json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {textwrap.shorten(str(error), 150)}") from None
-    version = document.get("format") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > FORMAT:
+    version, newest = document.get("format") if isinstance(document, dict) else None, FORMATS[kind]
+    if isinstance(version, int) and version > newest:
         raise ValueError(
-            f"{path} is of format {version}, this version of poisonjax reads up to {FORMAT}: "
+            f"{path} is of format {version}, this version of poisonjax reads up to {newest}: "
             "use the version that wrote it"
         )
-    if wrong := jsonschema.exceptions.best_match(_validator(kind).iter_errors(document)):
-        raise ValueError(f"{path} is damaged: at {wrong.json_path}: {textwrap.shorten(wrong.message, 150)}")
+    if kind == "record" and version == 1:
+        _check(path, document, "record.v1")
+        document = upgraded(document)
+    _check(path, document, kind)
     return document, raw
+
+
+def _check(path: pathlib.Path, document: dict, schema: str) -> None:
+    """ValueError unless a document fits a schema."""
+    if wrong := jsonschema.exceptions.best_match(_validator(schema).iter_errors(document)):
+        raise ValueError(f"{path} is damaged: at {wrong.json_path}: {textwrap.shorten(wrong.message, 150)}")
 
 
 def _run(path: pathlib.Path, folder: pathlib.Path) -> Run:
@@ -91,7 +104,14 @@ def _run(path: pathlib.Path, folder: pathlib.Path) -> Run:
     if wrong := _inconsistent(record):
         raise ValueError(f"{path} is damaged: {wrong}")
     figures = tuple(sorted((path.parent / "figures").glob("*.png")))
-    return Run(pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), record, raw, figures)
+    return Run(
+        pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), record, raw, figures, _renamed(raw, record)
+    )
+
+
+def _renamed(raw: bytes, record: dict) -> dict[str, str]:
+    pairs = zip(json.loads(raw)["arms"], record["arms"], strict=True)
+    return {old: new for old, new in pairs if old != new}
 
 
 def metrics(arm: dict) -> dict[str, dict]:
@@ -100,7 +120,7 @@ def metrics(arm: dict) -> dict[str, dict]:
 
 
 def _inconsistent(record: dict) -> str | None:
-    """What a schema cannot say: numbers for each seed, and comparisons of what was measured."""
+    """The first violation that a schema cannot express: of seeds, tables or comparisons; None for none."""
     seeds = len(record["seeds"])
     if len(record["poison"]) not in (0, seeds):
         return f"poison is not of {seeds} seeds"
@@ -112,6 +132,9 @@ def _inconsistent(record: dict) -> str | None:
             classes = [*cell["per_class"]["numerator"], *cell["per_class"]["denominator"]]
             if {seeds, *map(len, parts)} != {seeds} or len(classes) != 2 * seeds or len({*map(len, classes)}) != 1:
                 return f"arms.{name}.{metric} is not of {seeds} seeds and equally many classes"
+    for name, analysis in record["analyses"].items():
+        if any(len(row) != len(table["header"]) for table in analysis["tables"] for row in table["rows"]):
+            return f"a table of analyses.{name} has rows of another length than its header"
     for row in record["comparison"]:
         if row["metric"] not in metrics(record["arms"].get(row["arm"], {})):
             return f"comparison names {row['arm']}.{row['metric']}, which arms lacks"
@@ -119,7 +142,7 @@ def _inconsistent(record: dict) -> str | None:
 
 
 def _point_folder(path: pathlib.Path, point: dict) -> pathlib.Path:
-    """Where a point of the sweep at path lies. ValueError for a place outside the folder of the sweep."""
+    """The folder of a point of the sweep at path. ValueError for a place outside the folder of the sweep."""
     folder = pathlib.PurePosixPath(point["folder"])
     if folder.is_absolute() or ".." in folder.parts:
         raise ValueError(f"{path} is damaged: the folder {point['folder']!r} is not below it")

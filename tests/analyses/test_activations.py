@@ -1,4 +1,4 @@
-"""What is said of clean and triggered activations is true of them, and they are those of the right images."""
+"""The numbers of clean and triggered activations are right, and about the right images."""
 
 import itertools
 import json
@@ -14,7 +14,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-from poisonjax.evaluation.activations import Activations, Collected, collect, measure, mmd, separation
+from poisonjax.analyses.activations import Activations, Collected, collect, measure, mmd, separation
+from poisonjax.evaluation.victim import network_victim
 from poisonjax.models import WongCNN
 from poisonjax.poisons import BadNets
 from poisonjax.runtime import distributed
@@ -34,7 +35,7 @@ def pairs(n, d, seed, shift=0.0, content=0.0, noise=1.0):
 
 
 def mmd_by_loops(x, y):
-    """Gretton et al. 2012, lemma 6, equation 4, read aloud."""
+    """Gretton et al. 2012, lemma 6, equation 4, literally."""
     pooled = [row.astype(np.float64) for row in (*x, *y)]
     distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(pooled, 2)]
     x, y, bandwidth, total = pooled[: len(x)], pooled[len(x) :], np.median(distances), 0.0
@@ -105,8 +106,8 @@ def test_the_order_of_the_pairs_and_the_names_of_the_groups_do_not_matter():
     assert renamed == pytest.approx(found, abs=1e-12)
 
 
-def test_an_image_is_not_recognised_from_the_training_set():
-    """Both versions of an image are alike but for noise: who saw one with its label errs on the other."""
+def test_images_are_not_recognised_from_the_training_folds():
+    """Both versions of an image differ by noise only: a probe that saw one with its label errs on the other."""
     data = [pairs(20, 50, seed, content=1.0, noise=0.3) for seed in range(5)]
     groups, split = np.arange(40) >= 20, StratifiedKFold(4, shuffle=True, random_state=0)
     leaking = cross_val_score(LogisticRegression(), np.concatenate(data[0]), groups, cv=split, scoring="roc_auc")
@@ -135,7 +136,7 @@ def test_a_trigger_that_changes_nothing_is_not_found():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_activations_that_are_no_numbers_give_nan(bad):
+def test_nonfinite_activations_give_nan(bad):
     clean, triggered = pairs(20, 5, 0)
     triggered[3, 1] = bad
     found = separation(clean, triggered, SETTINGS, 0)
@@ -153,7 +154,7 @@ def collected(*classes):
     return Collected(clean, triggered, np.repeat(np.arange(len(classes)), [len(clean) for clean, _ in classes]))
 
 
-def test_the_record_has_each_class_and_the_mean_of_those_that_are_numbers():
+def test_result_has_each_class_and_the_mean_of_the_finite_ones():
     broken = (np.full((20, 5), np.nan, np.float32),) * 2
     parts = [pairs(20, 5, 0, shift=4.0), broken, pairs(20, 5, 1)]
     made = measure(collected(*parts), SETTINGS, 7)
@@ -164,7 +165,7 @@ def test_the_record_has_each_class_and_the_mean_of_those_that_are_numbers():
         assert metric["mean"] == pytest.approx((first[name] + last[name]) / 2)
 
 
-def test_a_record_without_numbers_has_no_mean():
+def test_result_without_finite_numbers_has_no_mean():
     made = measure(collected((np.full((20, 5), np.nan),) * 2), SETTINGS, 0)
     assert made["mmd2"] == {"mean": None, "per_class": [None]}
 
@@ -182,7 +183,9 @@ def test_collected_are_the_activations_of_the_first_images_of_each_class(network
     label = rng.permutation(np.repeat(np.arange(4, dtype=np.int32), (9, 6, 7, 5)))
     examples = Examples(rng.integers(0, 255, (27, 28, 28, 1)).astype(np.uint8), label, np.arange(27, dtype=np.int32))
     settings, heard = Activations(per_class=5, perplexity=3, folds=2), []
-    found = collect(model, distributed.replicate(state), examples, poison, settings, batch=8, advance=heard.append)
+    found = collect(
+        distributed.replicate(network_victim(model, state)), examples, poison, settings, batch=8, advance=heard.append
+    )
 
     rows = [row for one in range(4) for row in [at for at in range(27) if label[at] == one][:5]]
     np.testing.assert_array_equal(found.labels, label[rows])
@@ -203,7 +206,7 @@ def test_a_class_with_too_few_images_is_refused(network, labels, said):
     examples = Examples(np.zeros((n, 28, 28, 1), np.uint8), np.int32(labels), np.arange(n, dtype=np.int32))
     settings = Activations(per_class=5, perplexity=3)
     with pytest.raises(ValueError, match=f"per_class must be at most {said}.*, got 5"):
-        collect(model, distributed.replicate(state), examples, BadNets(), settings, 8)
+        collect(distributed.replicate(network_victim(model, state)), examples, BadNets(), settings, 8)
 
 
 def test_a_class_that_was_not_collected_is_refused():
@@ -228,5 +231,5 @@ def test_impossible_settings_are_refused(settings, message):
 
 
 def test_settings_are_read_without_waiting_for_scikit_learn():
-    code = "import sys, poisonjax.evaluation.activations, poisonjax.reports.tsne; sys.exit('sklearn' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    code = "import sys, poisonjax.analyses.activations, poisonjax.analyses.tsne; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 
-from poisonjax.evaluation.activations import Activations, Collected, measure
-from poisonjax.reports import tsne
+from poisonjax.analyses import tsne
+from poisonjax.analyses.activations import Activations, Collected, measure
 
 SETTINGS = Activations(per_class=6, permutations=19, perplexity=3, folds=2)
 
@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_layout():
     assert first.shape == (40, 2) and np.isfinite(first).all()
 
 
-def test_what_lies_apart_is_laid_out_apart():
+def test_groups_that_lie_apart_are_embedded_apart():
     clean, triggered = np.split(tsne.embed(*rows(1, 20.0), 3, 0), 2)
     apart = np.linalg.norm(clean.mean(0) - triggered.mean(0))
     assert apart > 2 * max(np.linalg.norm(group - group.mean(0), axis=1).mean() for group in (clean, triggered))
@@ -50,7 +50,7 @@ def test_an_impossible_perplexity_is_refused(perplexity):
         tsne.embed(*rows(0), perplexity, 0)
 
 
-def test_activations_that_are_no_numbers_are_refused():
+def test_nonfinite_activations_are_refused():
     with pytest.raises(ValueError, match="some are NaN or infinite"):
         tsne.embed(np.full((6, 4), np.nan), np.zeros((6, 4)), 3, 0)
 
@@ -81,7 +81,7 @@ def test_each_group_has_its_own_points_shape_and_colour(drawn, parts):
     np.testing.assert_allclose(np.concatenate([clean.get_offsets(), triggered.get_offsets()]), expected)
     assert len(clean.get_paths()[0]) != len(triggered.get_paths()[0])
     assert not np.array_equal(clean.get_edgecolor(), triggered.get_facecolor())
-    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["as it is", "with the trigger"]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["clean", "triggered"]
 
 
 @pytest.mark.filterwarnings("error")
@@ -94,6 +94,6 @@ def test_broken_and_collapsed_networks_are_drawn_too():
     assert [text.get_text() for text in figure.axes[1].texts] == ["NaN or infinity"]
 
 
-def test_a_class_that_was_not_collected_is_refused(parts):
+def test_class_that_was_not_collected_is_refused(parts):
     with pytest.raises(ValueError, match=r"one of those collected, \[0, 1\], got 8"):
         tsne.figure(parts, SETTINGS, "")
