@@ -78,7 +78,7 @@ def function_victim(logits_fn: LogitsFn) -> Victim:
 
 
 def map_rows(fn: Callable, victim: Victim, examples: Examples, batch: int, *settings: Hashable) -> Any:
-    """Apply fn(victim, examples [b], *settings) -> tree [b ...] to examples [n] on all devices, in batches: tree [n ...].
+    """Apply fn(victim, examples [b], *settings) -> tree [b ...] to examples [n], batch by batch: tree [n ...].
 
     victim: from `distributed.replicate`. fn: pure, traced by jax, and the same object at every call (no lambda), so
     that its compiled program is found again. The result is on the host.
