@@ -37,9 +37,9 @@ def commit() -> str:
         return "unknown"
 
 
-def command(experiment: Experiment, scale: str, seeds: int, changed: list[str]) -> str:
+def command(source: str, scale: str, seeds: int, changed: list[str]) -> str:
     """What to type for the same run."""
-    words = [f"--experiment={experiment.name}", f"--scale={scale}", f"--seeds={seeds}"]
+    words = [f"--experiment={source}", f"--scale={scale}", f"--seeds={seeds}"]
     return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
 
 
@@ -91,6 +91,7 @@ def build(
     results: dict[str, list[dict]],
     poison: list[dict],
     warnings: list[str],
+    source: str = "",
 ) -> dict:
     """results: of each arm, one a seed. poison: what was poisoned, one a seed. changed: overrides in force."""
     arms = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}
@@ -105,7 +106,7 @@ def build(
         "experiment": experiment.name,
         "title": experiment.title,
         "finding": verdict.finding(experiment, arms, gated, audits),
-        "command": command(experiment, scale, len(seeds), changed),
+        "command": command(source or experiment.name, scale, len(seeds), changed),
         "scale": scale,
         "changed": changed,
         "paper_table": experiment.paper_table,

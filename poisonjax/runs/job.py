@@ -29,7 +29,8 @@ class Run:
 
     changed: the overrides in force. home: what its user calls the workdir. save_every: seconds between checkpoints.
     reader: row numbers [b] of the training split -> Examples [b], for data that are to stay on the host; None puts
-    them all on the devices. advanced: is called whenever training has.
+    them all on the devices. advanced: is called whenever training has. source: what
+    --experiment named, if not one of poisonjax's own experiments.
     """
 
     experiment: Experiment
@@ -43,6 +44,7 @@ class Run:
     stop_requested: Callable[[], bool] = lambda: False
     reader: Callable[[np.ndarray], Examples] | None = None
     advanced: Callable[[], None] = lambda: None
+    source: str = ""
 
 
 class PoisonedData(NamedTuple):

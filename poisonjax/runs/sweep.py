@@ -18,6 +18,7 @@ from poisonjax.experiment import Data, Experiment
 from poisonjax.overrides import override, to_json
 from poisonjax.reports.console import say
 from poisonjax.reports.table import LABELS, spread
+from poisonjax.reports.text import columns
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run
 from poisonjax.runs.job import identity as run_identity
@@ -283,5 +284,4 @@ def summary(points: list[Point], records: list[dict | None]) -> str:
     for point, record in zip(points, records, strict=True):
         for arm, metrics in (record or {"arms": {}})["arms"].items():
             lines.append([*point.settings.values(), arm, *(spread(metrics[name]) for name in SHOWN)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return columns(lines)

@@ -217,12 +217,14 @@ def _recalled(path: Path, warn: Callable[[str], None]) -> dict | None:
 class Interrupt:
     """`with Interrupt() as interrupt`: SIGINT and SIGTERM only set `interrupt.requested` to their name.
 
+    acknowledge: takes that name, inside the signal handler.
     Finish the step, save, and leave. Ctrl-C after either raises KeyboardInterrupt at once. Leaving gives
     back the handlers that were there. Main thread only, as Python's signal handlers are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, acknowledge: Callable[[str], None] = lambda name: None) -> None:
         self.requested: str | None = None
+        self._acknowledge = acknowledge
 
     def __enter__(self) -> "Interrupt":
         self._handlers = {number: signal.signal(number, self._note) for number in _STOPS}
@@ -235,7 +237,9 @@ class Interrupt:
     def _note(self, number: int, _) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = self.requested or signal.Signals(number).name
+        if not self.requested:
+            self.requested = signal.Signals(number).name
+            self._acknowledge(self.requested)
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
