@@ -80,6 +80,8 @@ def chosen(args: argparse.Namespace):
     asked = dataclasses.make_dataclass("evaluation", [("attack", AnyAttack)], frozen=True)
     evaluation = asked(attack)
     for assignment in args.set:
+        if not assignment.startswith(("attack.", "attack=")):
+            raise ValueError(f"--set {assignment}: must have the form attack.field=value, as in attack.steps=100")
         try:
             evaluation = override(evaluation, assignment)
         except ValueError as error:

@@ -85,6 +85,7 @@ def configured(given: str, scale: str, assignments: Sequence[str]) -> "Experimen
     """`build` with the overrides of --set. ValueError naming the flag, the value and what is allowed."""
     from poisonjax.overrides import override
 
+    import_types()
     experiment = build(given, scale)
     for assignment in assignments:
         try:
@@ -92,6 +93,12 @@ def configured(given: str, scale: str, assignments: Sequence[str]) -> "Experimen
         except ValueError as error:
             raise ValueError(f"--set {assignment}: {error}") from None
     return experiment
+
+
+def import_types() -> None:
+    """Import all of poisonjax that settings can name: types are looked up among those that are loaded."""
+    for name in ("analyses", "attacks", "data.subsets", "defences", "models", "poisons", "training"):
+        importlib.import_module(f"poisonjax.{name}")
 
 
 def _package() -> str:

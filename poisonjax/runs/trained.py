@@ -82,6 +82,7 @@ def _config(folder: pathlib.Path, workdir: str | os.PathLike) -> dict:
 
 
 def _experiment(config: dict, experiment: str | None, workdir: str | os.PathLike) -> Experiment:
+    experiments.import_types()
     if experiment is not None:
         experiments.load(experiment)
     try:
