@@ -9,18 +9,9 @@ import signal
 import jax
 import pytest
 
-import launch
 from experiments import mnist_badnets
 from poisonjax.runs import runner, sweep
 from tests.test_launch import start
-
-
-@pytest.fixture(autouse=True, scope="module")
-def unannounced():
-    """Without the measurement of how long the paper scale would take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "announce", lambda *_: None)
-        yield
 
 
 @pytest.mark.parametrize(
