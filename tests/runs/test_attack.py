@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import launch
-import poisonjax.runs.attack as command
 from experiments import mnist_badnets
 from poisonjax.attacks import L2, PGD, AutoAttack, Linf
+from poisonjax.cli import evaluate as command
 from poisonjax.evaluation import attack_run, robustness
 from poisonjax.evaluation.robustness import evaluate
-from poisonjax.evaluation.victim import Fixed
+from poisonjax.evaluation.victim import function_victim
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.overrides import from_json, override, to_json
-from poisonjax.runs import runner
+from poisonjax.runs import attack as attacks
+from poisonjax.runs import experiments, job, runner, trained
 from poisonjax.runtime.workdir import claim
 from tests.attacks.references import victim
 
@@ -138,7 +138,7 @@ def test_who_looks_on_is_told_of_every_image_of_every_stage():
 
     attacks = PGD(Linf(0.001), 0.001, 2), AutoAttack(Linf(0.001), steps=2, targets=2, queries=5)
     for attack in attacks:
-        attack_run.attempt(Fixed(logits_fn), (), robustness.check(x, y), attack, KEY, 2, follow=follow)
+        attack_run.attempt(function_victim(logits_fn), robustness.check(x, y), attack, KEY, 2, follow=follow)
     assert told.pop("") == (5, 5)
     assert told == dict.fromkeys(["apgd_ce", "apgd_t", "fab_t", "square"], (6, 6))  # full batches of those left
 
@@ -153,7 +153,7 @@ def test_a_stage_is_compiled_once_whatever_is_left():
             traced.append(1)
             return plain_logits(images)
 
-        attack_run.attempt(Fixed(logits_fn), (), robustness.check(x[:rows], y[:rows]), attack, KEY, 2)
+        attack_run.attempt(function_victim(logits_fn), robustness.check(x[:rows], y[:rows]), attack, KEY, 2)
         counts.append(len(traced))
     assert counts[0] == counts[1]
 
@@ -167,18 +167,14 @@ def run(tmp_path_factory, data_dir):
     folder = tmp_path_factory.mktemp("run")
     plan = dataclasses.replace(mnist_badnets.experiment("smoke"), arms=(Arm("standard"),), reported=())
     plan = override(override(plan, "poison.rate=.2"), "train.epochs=12")
-    claim(folder, runner.identity(plan, "smoke"))
-    runner.run(runner.Run(plan, runner.load(plan, data_dir), folder, "smoke"))
+    claim(folder, job.identity(plan, "smoke"))
+    runner.run(job.Run(plan, runner.load(plan, data_dir), folder, "smoke"))
     return folder
 
 
 def evaluated(*words):
     """The command with these flags; its exit status."""
-    try:
-        return command.main(["evaluate", *map(str, words)])
-    finally:
-        for flag in command.FLAGS:
-            command.FLAGS[flag].unparse()
+    return command.main(list(map(str, words)), "poisonjax evaluate")
 
 
 @pytest.fixture
@@ -196,6 +192,8 @@ def test_the_network_of_the_run_is_judged_on_its_test_images(run, asked, capsys)
     clean = whole["arms"]["standard"]["clean_accuracy"]
     assert made["clean"] == [clean["numerator"][0], clean["denominator"][0]] == [made["clean"][0], 100]
     assert 0 < made["robust"][0] < made["clean"][0] and made["gradients"] == 41
+    success = whole["arms"]["standard"]["attack_success_rate"]
+    assert made["attack_success_rate"] == [success["numerator"][0], success["denominator"][0]]
     assert made["run"]["poison"]["rate"] == 0.2 and made["attack"]["ball"] == {"type": "Linf", "eps": 0.05}
     reported = capsys.readouterr().out
     assert f"({made['robust'][0]}/100) |" in reported and reported.strip().endswith("report.md")
@@ -220,15 +218,15 @@ def test_a_victim_in_a_bucket_is_judged_as_in_a_folder_and_its_run_is_left_alone
 def test_a_stopped_autoattack_goes_on_after_the_last_stage_that_is_done(asked, tmp_path, capsys, monkeypatch):
     words, whole, parts = [*asked, *AUTO], tmp_path / "whole", tmp_path / "parts"
     assert evaluated(*words, f"--out={whole}") == 0
-    save = command.save_arrays
+    save = attacks.save_arrays
     with monkeypatch.context() as patch:
-        patch.setattr(command, "save_arrays", lambda path, of: stop() if path.stem == "fab_t" else save(path, of))
+        patch.setattr(attacks, "save_arrays", lambda path, of: stop() if path.stem == "fab_t" else save(path, of))
         assert evaluated(*words, f"--out={parts}") == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
     assert {path.stem for path in parts.glob("*.npz")} == {"apgd_ce", "apgd_t"}
     assert evaluated(*words, f"--out={parts}") == 0
     said = capsys.readouterr().err.split("\n")
-    assert said[:4] == ["apgd_ce is done already", "apgd_t is done already", "fab_t", "square"]
+    assert said[:4] == ["apgd_ce already done, skipped", "apgd_t already done, skipped", "fab_t", "square"]
     one, two = (json.loads((folder / "evaluation.json").read_text()) for folder in (whole, parts))
     for name in ("clean", "robust", "stages", "median_l2", "median_linf"):
         assert one[name] == two[name]
@@ -239,7 +237,7 @@ def test_a_stopped_autoattack_goes_on_after_the_last_stage_that_is_done(asked, t
     assert evaluated(*words, f"--out={parts}") == 0
     assert "apgd_t.npz is damaged (BadZipFile): made again" in capsys.readouterr().err
     assert evaluated(*asked, "--attack=pgd", "--eps=.1", f"--out={parts}") == 2
-    assert "is of another run: attack." in (line := capsys.readouterr().err) and "another --out" in line
+    assert "is of another run: attack." in (line := capsys.readouterr().err) and "another folder" in line
 
 
 def stop():
@@ -254,23 +252,26 @@ def test_an_attack_that_seeks_the_smallest_change(asked, tmp_path):
 
 
 BAD = {
-    "no victim": (["--victim=", "--attack=pgd", "--eps=.1"], "has no config.json, so it is no workdir of a run"),
-    "no attack": ([], "--attack is required"),
+    "no victim": (["--victim=", "--attack=pgd", "--eps=.1"], ". is not the workdir of a run (no config.json)"),
+    "no attack": ([], "the following arguments are required: --attack"),
     "no eps": (["--attack=pgd"], "--eps is required"),
-    "unknown attack": (["--attack=deepfool"], "--attack=deepfool: value should be one of <fgsm|bim|pgd|"),
-    "eps 8": (["--attack=pgd", "--eps=8"], "--eps=8.0: eps must lie in [0, 1] for images in [0, 1]"),
-    "eps 0": (["--attack=pgd", "--eps=0"], "--eps=0.0: must be above 0"),
-    "L2 eps 100": (["--attack=pgd", "--eps=100", "--norm=L2"], "--eps=100: must be at most 28 for images of shape"),
+    "unknown attack": (["--attack=deepfool"], "--attack: unknown attack 'deepfool'; allowed are fgsm, bim, pgd, "),
+    "misspelt attack": (["--attack=autoatack"], "--attack: unknown attack 'autoatack'; did you mean autoattack?"),
+    "eps 8": (["--attack=pgd", "--eps=8"], "--eps=8: eps must lie in [0, 1] for images in [0, 1]"),
+    "eps 0": (["--attack=pgd", "--eps=0"], "--eps=0: must be above 0"),
+    "eps no number": (["--attack=pgd", "--eps=8/0"], "--eps: must be a number of at least 0, such as 0.1 or 8/255"),
+    "L2 eps 100": (["--attack=pgd", "--eps=100", "--norm=L2"], "eps must be at most 28 for images of shape"),
     "eps where none is": (["--attack=lbfgs", "--eps=.1"], "--eps=0.1: lbfgs seeks the smallest change and takes no"),
     "norm where none is": (["--attack=boundary", "--norm=Linf"], "--norm=Linf: boundary is for L2 only"),
-    "unknown arm": (["--arm=pgd", "--attack=pgd", "--eps=.1"], "--arm=pgd: the run has standard"),
-    "unknown seed": (["--seed=3", "--attack=pgd", "--eps=.1"], "--seed=3: the run has 0"),
+    "unknown norm": (["--attack=pgd", "--eps=.1", "--norm=L0"], "--norm: unknown value 'L0'; did you mean L2?"),
+    "unknown arm": (["--arm=pgd", "--attack=pgd", "--eps=.1"], "unknown arm 'pgd'; the run has standard"),
+    "unknown seed": (["--seed=3", "--attack=pgd", "--eps=.1"], "unknown seed 3; the run has 0"),
     "unknown field": (["--attack=pgd", "--eps=.1", "--set=attack.queries=3"], "attack has no field 'queries'; it has"),
-    "no field": (["--attack=pgd", "--eps=.1", "--set=steps=3"], "an evaluation has no field 'steps'; it has attack"),
+    "no field": (["--attack=pgd", "--eps=.1", "--set=steps=3"], "--set steps=3: must have the form attack.field=value"),
     "wrong value": (["--attack=pgd", "--eps=.1", "--set=attack.steps=0"], "attack: steps must be at least 1, got 0"),
-    "many images": (["--attack=pgd", "--eps=.1", "--images=101"], "--images=101: the test split has 100"),
-    "unknown flag": (["--atack=pgd"], "atack"),
-    "no flag": (["pgd"], "'pgd' is no flag; flags start with --"),
+    "many images": (["--attack=pgd", "--eps=.1", "--images=101"], "images must be at most the 100 of the test split"),
+    "unknown flag": (["--atack=pgd", "--attack=pgd"], "unknown flag '--atack'; did you mean --attack?"),
+    "no flag": (["pgd", "--attack=pgd"], "unexpected argument 'pgd'; flags start with --"),
 }
 
 
@@ -298,24 +299,20 @@ def test_a_network_that_is_not_trained_to_the_end_is_refused(asked, run, tmp_pat
     (copy / "config.json").write_text(newer)
     assert evaluated(*asked, *words) == 2
     line = capsys.readouterr().err
-    assert "its config.json is not of this version of poisonjax: BadNets has no field 'speed'" in line
+    assert f"config.json of {copy}: " in line and "BadNets has no field 'speed'" in line
 
 
 def test_a_network_of_no_numbers_is_refused_and_nothing_is_written(asked, tmp_path, capsys, monkeypatch):
-    broken = command.restored
+    broken = trained.restored
     lost = lambda *args: jax.tree.map(lambda leaf: np.full(np.shape(leaf), np.nan, np.float32), broken(*args))  # noqa: E731
-    monkeypatch.setattr(command, "restored", lost)
+    monkeypatch.setattr(trained, "restored", lost)
     assert evaluated(*asked, "--attack=pgd", "--eps=.1", f"--out={tmp_path / 'out'}") == 2
     assert "got NaN or infinity for 100 of 100 images" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", launch.names())
+@pytest.mark.parametrize("name", experiments.names())
 def test_a_configuration_comes_back_from_json(name):
     for scale in ("smoke", "paper"):
-        plan = launch.module(name).experiment(scale)
+        plan = experiments.build(name, scale)
         assert from_json(json.loads(json.dumps(to_json(plan))), Experiment) == plan
-
-
-def test_the_command_and_the_library_are_one():
-    assert command.evaluate is robustness.evaluate

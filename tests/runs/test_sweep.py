@@ -221,7 +221,7 @@ def test_the_workdir_of_another_sweep_is_refused(stopped_and_finished, data_dir,
     monkeypatch.setattr(runner, "run", None)
     assert swept(workdir, data_dir, *flags) == 2
     line = capsys.readouterr().err
-    assert message in line and "give another --workdir" in line and line.count("\n") == 1
+    assert message in line and "choose another folder" in line and line.count("\n") == 1
     assert statuses(workdir) == ["done", "done"]
 
 
