@@ -54,7 +54,7 @@ def load(given: str) -> ModuleType:
     if os.sep in given:
         raise ValueError(f"there is no file {given}")
     if _exists(given):
-        return _imported(lambda: importlib.import_module(given), given)
+        return _imported(lambda: importlib.import_module(given), _origin(given) or given)
     raise ValueError(unknown("experiment", name, names()))
 
 

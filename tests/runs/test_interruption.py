@@ -25,7 +25,7 @@ def flags(data_dir):
 
 @pytest.fixture(scope="module")
 def calm(flags, tmp_path_factory):
-    """What nobody disturbed."""
+    """The results of a run without interruptions."""
     workdir = tmp_path_factory.mktemp("calm")
     finished(workdir, *flags)
     return results(workdir)
@@ -66,18 +66,19 @@ def test_stopped_on_request_then_damaged_then_finished(calm, flags, tmp_path):
     process = started(tmp_path, *flags)
     saved(tmp_path, "standard")
     status, said = asked(process, signal.SIGTERM)
-    assert status == 130 and "which is saved; the same command goes on from there" in said and "Traceback" not in said
+    assert status == 130 and "which is saved; run the same command again to resume" in said and "Traceback" not in said
 
     with locked(tmp_path):
         second = subprocess.run(command(tmp_path, *flags), capture_output=True, text=True)
     assert second.returncode == 2 and f"in use by process {os.getpid()}" in second.stderr
 
     process = started(tmp_path, *flags)
-    saved(tmp_path, "pgd_at", enough=2)
+    saved(tmp_path, "pgd_at_as_reported", enough=2)
     status, said = asked(process, signal.SIGINT)
     assert status == 130 and "Traceback" not in said
+    assert said.count("stopping after this step; Ctrl-C again to stop at once") == 1
 
-    newest = saved(tmp_path, "pgd_at", enough=2)[-1]
+    newest = saved(tmp_path, "pgd_at_as_reported", enough=2)[-1]
     largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -92,7 +93,7 @@ def test_killed_on_one_machine_it_goes_on_on_another_from_a_bucket(calm, flags, 
     monkeypatch.setenv("FSSPEC_FILE_AUTO_MKDIR", "true")
     there = tmp_path / "bucket"
     process = started(f"file://{there}", *flags)
-    saved(there, "pgd_at")
+    saved(there, "pgd_at_as_reported")
     process.kill()
     process.communicate()
     assert f"file://{there}/report.md" in finished(f"file://{there}", *flags)
