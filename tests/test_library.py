@@ -24,8 +24,9 @@ HEAVY = {"flax", "jax", "matplotlib", "numpy", "optax", "orbax", "scipy", "sklea
 
 def imported_by(statement):
     """The heavy packages that a new process has after the statement."""
-    script = f"{statement}\nimport sys\nprint(*{HEAVY} & sys.modules.keys())"
-    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT).stdout.split())
+    script = f"{statement}\nimport sys\nprint()\nprint(*{HEAVY} & sys.modules.keys())"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    return set(ended.stdout.split("\n")[-2].split())
 
 
 @pytest.mark.parametrize(
