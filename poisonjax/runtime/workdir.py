@@ -51,7 +51,7 @@ def _lock(file, folder: Path) -> None:
         file.seek(0)
         holder = file.read().strip() or "unknown"
         raise WorkdirError(
-            f"workdir {folder} is in use by process {holder}: wait for it, or choose another folder"
+            f"workdir {folder} is in use by process {holder}: wait for it, or give another --workdir"
         ) from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
