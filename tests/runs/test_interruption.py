@@ -5,16 +5,12 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from interruptions import command, finished, results, started, stopped
-
 from poisonjax.runtime.workdir import locked
+from tests.interruptions import command, finished, results, started, stopped
 
 
 @pytest.fixture(scope="module")
