@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,8 @@ from tests.interruptions import command, finished, results, started, stopped
 @pytest.fixture(scope="module")
 def flags(data_dir):
     """Long enough to be hit in each arm."""
-    return ["--experiment=mnist_badnets", "--scale=smoke", "--set=train.epochs=24", f"--data_dir={data_dir}"]
+    experiment = Path(__file__).parent / "two_arms.py"
+    return [f"--experiment={experiment}", "--scale=smoke", "--set=train.epochs=24", f"--data_dir={data_dir}"]
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +71,12 @@ def test_stopped_on_request_then_damaged_then_finished(calm, flags, tmp_path):
     assert second.returncode == 2 and f"in use by process {os.getpid()}" in second.stderr
 
     process = started(tmp_path, *flags)
-    saved(tmp_path, "pgd_at_as_reported", enough=2)
+    saved(tmp_path, "pgd_at", enough=2)
     status, said = asked(process, signal.SIGINT)
     assert status == 130 and "Traceback" not in said
     assert said.count("stopping after this step; Ctrl-C again to stop at once") == 1
 
-    newest = saved(tmp_path, "pgd_at_as_reported", enough=2)[-1]
+    newest = saved(tmp_path, "pgd_at", enough=2)[-1]
     largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -89,7 +91,7 @@ def test_killed_on_one_machine_it_goes_on_on_another_from_a_bucket(calm, flags, 
     monkeypatch.setenv("FSSPEC_FILE_AUTO_MKDIR", "true")
     there = tmp_path / "bucket"
     process = started(f"file://{there}", *flags)
-    saved(there, "pgd_at_as_reported")
+    saved(there, "pgd_at")
     process.kill()
     process.communicate()
     assert f"file://{there}/report.md" in finished(f"file://{there}", *flags)
