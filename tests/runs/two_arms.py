@@ -15,7 +15,7 @@ class Row(FourPixels):
     """A bright first row: a type that only this file has."""
 
     def __call__(self, image: Array) -> Array:
-        return jnp.clip(image.at[:, 0].add(self.amplitude), 0.0, 1.0)
+        return jnp.clip(jnp.asarray(image).at[:, 0].add(self.amplitude), 0.0, 1.0)
 
 
 def experiment(scale: str) -> Experiment:
