@@ -1,4 +1,4 @@
-"""Kills a run at random moments until it ends, and compares it with one that nobody disturbed.
+"""Kill a run at random moments until it ends, and compare it with one without interruptions.
 
     python tests/interruptions.py --kills=20
 
@@ -25,12 +25,12 @@ def command(workdir: pathlib.Path | str, *flags: str) -> list[str]:
 
 
 def started(workdir: pathlib.Path | str, *flags: str) -> subprocess.Popen:
-    """The run in the background; what it says is kept."""
+    """The run in the background, with its output captured."""
     return subprocess.Popen(command(workdir, *flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finished(workdir: pathlib.Path | str, *flags: str) -> str:
-    """What the run said, once it ended well."""
+    """The output of the run, which must succeed."""
     ended = subprocess.run(command(workdir, *flags), capture_output=True, text=True)
     if ended.returncode:
         raise RuntimeError(f"exit status {ended.returncode}: {ended.stdout}{ended.stderr}")
@@ -42,11 +42,11 @@ def results(workdir: pathlib.Path) -> dict:
     record = json.loads((workdir / "record.json").read_text())
     clock = {"seconds", "train_images_per_second"}
     arms = {arm: {name: metrics[name] for name in metrics.keys() - clock} for arm, metrics in record["arms"].items()}
-    return {"arms": arms, **{name: record[name] for name in ("poison", "verdict", "finding", "warnings")}}
+    return {"arms": arms, **{name: record[name] for name in ("analyses", "poison", "verdict", "finding", "warnings")}}
 
 
 def stopped(process: subprocess.Popen, number: signal.Signals, after: float) -> bool:
-    """Whether the process was still at work when the signal came, so many seconds after its start."""
+    """True if the process was still running when the signal came, `after` seconds from now."""
     time.sleep(after)
     running = process.poll() is None
     process.send_signal(number)

@@ -6,51 +6,56 @@ import jax
 import numpy as np
 import pytest
 
-import launch
 from poisonjax import data
+from poisonjax.cli import run
 from poisonjax.data import Dataset
-from poisonjax.experiment import METRICS
 from poisonjax.overrides import override
+from poisonjax.runs import estimate, experiments
 from poisonjax.runtime.compilation import enable_compilation_cache
 from poisonjax.types import Examples
+
+ALWAYS = (
+    "clean_accuracy",
+    "triggered_accuracy",
+    "attack_success_rate",
+    "attack_success_rate_turner",
+    "robust_accuracy",
+)
 
 
 def start(*flags):
     """launch.py with these flags, in this process; its exit status."""
-    try:
-        return launch.main(launch.parse(["launch.py", *map(str, flags)]))
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        for flag in launch.FLAGS.get_flags_for_module("launch"):  # other modules may have defined theirs meanwhile
-            flag.unparse()
+    return run.main(list(map(str, flags)), "launch.py")
 
 
+AT = "arms.pgd_at.objective.attack"
 REFUSED = {
-    "no experiment": ([], "--experiment is required; there are cifar10_activations, "),
+    "no experiment": ([], "--experiment is required; allowed are cifar10_activations, "),
     "unknown experiment": (
-        ["--experiment=mnist"],
-        "--experiment=mnist does not exist; there are cifar10_activations, ",
+        ["--experiment=imagenet"],
+        "unknown experiment 'imagenet'; allowed are cifar10_activations, ",
     ),
-    "unknown flag": (["--experimnt=mnist_badnets"], "experimnt"),
-    "no flag at all": (["mnist_badnets"], "'mnist_badnets' is no flag"),
-    "unknown scale": (["--scale=large"], "--scale=large: value should be one of <auto|smoke|small|paper>"),
-    "no seeds": (["--seeds=0"], "--seeds=0"),
-    "seeds no number": (["--seeds=two"], "--seeds=two"),
+    "misspelt experiment": (["--experiment=mnist_cleanlabel"], "did you mean mnist_clean_label?"),
+    "unknown flag": (["--experimnt=mnist_badnets"], "unknown flag '--experimnt'; did you mean --experiment?"),
+    "no flag at all": (["mnist_badnets"], "unexpected argument 'mnist_badnets'; flags start with --"),
+    "unknown scale": (["--scale=large"], "--scale: unknown value 'large'; allowed are auto, smoke, small, paper"),
+    "no seeds": (["--seeds=0"], "--seeds: must be a whole number of at least 1, got '0'"),
+    "seeds no number": (["--seeds=two"], "--seeds: must be a whole number of at least 1, got 'two'"),
+    "negative interval": (["--save_every=-1"], "--save_every: must be a number of at least 0, such as 0.1 or 8/255"),
     "unknown field": (["--set=poison.rat=1"], "--set poison.rat=1: poison has no field 'rat'; it has rate"),
     "wrong type": (["--set=poison.rate=x"], "--set poison.rate=x: poison.rate must be a number, got 'x'"),
     "rate 1.5": (["--set=poison.rate=1.5"], "--set poison.rate=1.5: poison: rate must lie in (0, 1], got 1.5"),
     "target 10": (["--set=poison.target=10"], "target must be one of the classes 0 to 9, got 10"),
-    "eps 8": (["--set=train.attack.ball.eps=8"], "eps must lie in [0, 1] for images in [0, 1]"),
-    "L2 eps 100": (["--set=train.attack.ball=L2(100)"], "train.attack.ball.eps must be at most 28 for images"),
+    "eps 8": ([f"--set={AT}.ball.eps=8"], "eps must lie in [0, 1] for images in [0, 1]"),
+    "L2 eps 100": ([f"--set={AT}.ball=L2(100)"], f"{AT}.ball.eps must be at most 28 for images"),
     "seven classes": (["--set=model.classes=7"], "poison.classes is 10, but model.classes is 7"),
     "batch of all": (["--set=train.batch=5000"], "train.batch must be at most the 300 training rows, got 5000"),
     "too few images": (
-        ["--experiment=mnist_activations", "--set=activations=Activations(perplexity=5)"],
+        ["--experiment=mnist_activations", "--set=analyses=(Activations(perplexity=5),)"],
         "per_class must be at most the 10 test images of class 0, got 50",
     ),
     "no trigger": (
-        ["--experiment=mnist_baseline", "--set=activations=Activations()"],
+        ["--experiment=mnist_baseline", "--set=analyses=(Activations(),)"],
         "activations compare clean with triggered images, and NoPoison has no trigger",
     ),
     "too many poisons": (["--set=poison.rate=1", "--set=poison.target=0"], "300 rows are to be poisoned, but only 270"),
@@ -61,9 +66,8 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_input_is_one_line_and_status_two(case, tmp_path, data_dir, capsys):
     flags, message = REFUSED[case]
-    named = (
-        [] if any("experiment" in flag for flag in flags) or case == "no experiment" else ["--experiment=mnist_badnets"]
-    )
+    own = any("experiment" in flag for flag in flags) or case == "no experiment"
+    named = [] if own else ["--experiment=mnist_badnets"]
     scale = [] if any("scale" in flag for flag in flags) else ["--scale=smoke"]
     status = start(*named, *scale, f"--workdir={tmp_path / 'w'}", f"--data_dir={data_dir}", *flags)
     reported = capsys.readouterr()
@@ -75,7 +79,7 @@ def test_bad_input_is_one_line_and_status_two(case, tmp_path, data_dir, capsys):
 def test_list_names_every_experiment_with_its_claim(capsys):
     assert start("--list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == launch.names()
+    assert [line.split()[0] for line in lines] == experiments.names()
     assert all(
         line.endswith(")") and any(at in line for at in ("(table", "(figure", "(section", "(beside")) for line in lines
     )
@@ -110,7 +114,7 @@ FIGURES = {  # beside these two and, where somebody attacks, images.png
     "cifar10_activations": {"tsne.png"},
     "cifar10_capacity": {"capacity.png"},
     "mnist_activations": {"tsne.png"},
-    "mnist_attacks": {"attacks_standard.png", "attacks_pgd_at_madry.png"},
+    "mnist_attacks": {"attacks_standard.png", "attacks_pgd_at.png"},
     "mnist_capacity": {"capacity.png"},
 }
 
@@ -152,7 +156,7 @@ def recorded(workdir):
     return json.loads((workdir / "record.json").read_text())
 
 
-every_experiment = pytest.mark.parametrize("name", launch.names())
+every_experiment = pytest.mark.parametrize("name", experiments.names())
 two_experiments = pytest.mark.parametrize("name", ["mnist_badnets", "mnist_clean_label"])
 
 
@@ -182,7 +186,7 @@ def test_the_record_has_what_its_schema_promises(name, smoke):
     assert record["dataset"].items() >= dataset.items() and len(record["dataset"]["sha256"]) == 64
     for arm in record["arms"].values():
         assert arm["seconds"] > 0 and arm["train_images_per_second"] > 0 and arm["parameters"] > 100
-        for each in METRICS:
+        for each in ALWAYS:
             metric = arm[each]
             hits, of = metric["numerator"][0], metric["denominator"][0]
             assert metric["per_seed"] == [hits / of if of else None] and metric["std"] is None
@@ -190,8 +194,8 @@ def test_the_record_has_what_its_schema_promises(name, smoke):
             assert sum(metric["per_class"]["denominator"][0]) == of
             assert of == 0 or metric["ci95"][0] <= metric["mean"] <= metric["ci95"][1]
         assert arm["clean_accuracy"]["denominator"] == arm["robust_accuracy"]["denominator"] == [test]
-        assert (arm["activations"] is not None) == ("activations" in name)
-        assert (arm["attacks"] is not None) == (name == "mnist_attacks")
+    assert ("activations" in record["analyses"]) == ("activations" in name)
+    assert ("attack_suite" in record["analyses"]) == (name == "mnist_attacks")
     for cells in record["verdict"].values():
         assert set(cells.values()) == {"inconclusive"}  # the smoke scale is not the published setting
     assert (record["attack_gate"] is None) == (record["config"]["poison"]["type"] == "NoPoison")
@@ -204,9 +208,11 @@ def test_the_record_has_what_its_schema_promises(name, smoke):
 
 
 @two_experiments
-def test_the_same_command_again_changes_nothing(name, smoke, data_dir):
+def test_the_same_command_again_says_so_and_changes_nothing(name, smoke, data_dir, capsys):
     finished, record = smoke(name), recorded(smoke(name))
+    capsys.readouterr()
     assert start(*flags_of(name, finished, data_dir)) == 0
+    assert "already done" in capsys.readouterr().err
     assert recorded(finished) == record
 
 
@@ -214,7 +220,7 @@ def test_more_seeds_are_added_to_those_done(smoke, data_dir):
     finished, record = smoke("mnist_badnets"), recorded(smoke("mnist_badnets"))
     assert start(*flags_of("mnist_badnets", finished, data_dir), f"--seeds={len(record['seeds']) + 1}") == 0
     for arm, metrics in recorded(finished)["arms"].items():
-        for name in METRICS:
+        for name in ALWAYS:
             assert metrics[name]["numerator"][:-1] == record["arms"][arm][name]["numerator"]
         assert metrics["clean_accuracy"]["std"] is not None
 
@@ -225,18 +231,28 @@ def test_another_configuration_on_the_same_workdir_is_refused(name, smoke, data_
     capsys.readouterr()
     status = start(*flags_of(name, finished, data_dir), "--set=poison.rate=.2")
     line = capsys.readouterr().err
-    assert status == 2 and "poison.rate is" in line and "--workdir" in line and line.count("\n") == 1
+    assert status == 2 and "poison.rate is" in line and "another folder" in line and line.count("\n") == 1
 
 
-def test_settings_that_are_legal_but_hardly_meant_are_warned_of():
-    plan = launch.module("mnist_badnets").experiment("paper")
-    assert plan.warnings() == [RANDOM_START]
-    short = override(override(plan, "train.attack.steps=5"), "evaluation.attack.random_start=false")
-    (line,) = short.warnings()
-    assert line.startswith("train.attack can move at most 0.05 (5 steps of 0.01 without a random start), less than its")
+def test_suspicious_settings_warn():
+    plan = experiments.build("mnist_badnets", "paper")
+    as_reported = ("arms.pgd_at_as_reported", "arms.pgd_at_as_reported_clean_data")
+    assert plan.warnings() == [f"{arm}.objective.attack {RANDOM_START}" for arm in as_reported]
+    for change in (f"{AT}.steps=5", f"{AT}.random_start=false", "evaluation.attack.random_start=false"):
+        plan = override(plan, change)
+    (line,) = plan.warnings()
+    assert line.startswith(f"{AT} can move at most 0.05 (5 steps of 0.01 without a random start), less than its")
 
 
 RANDOM_START = (
-    "train.attack starts at the image itself and evaluation.attack at random in the ball: a network may come out "
-    "robust against the first only"
+    "starts at the image itself and evaluation.attack at random in the ball: a network may come out robust against the "
+    "first only"
 )
+
+
+def test_estimate_says_how_long_the_paper_scale_takes_and_starts_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "seconds_per_gradient", lambda *_: 1e-6)
+    assert start("--experiment=mnist_badnets", "--estimate", f"--workdir={tmp_path / 'w'}") == 0
+    line = capsys.readouterr().out
+    assert line.startswith("mnist_badnets: the paper scale would take about ") and line.endswith(" per seed here\n")
+    assert not (tmp_path / "w").exists()

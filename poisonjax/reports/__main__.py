@@ -1,9 +1,9 @@
 """Command line: the tables of README.md and results/README.md, or a site, from records alone."""
 
-import argparse
 import pathlib
 import sys
 
+from poisonjax.cli.parser import Parser, complain
 from poisonjax.reports.site import folder
 from poisonjax.reports.summary import pages
 from poisonjax.runtime.workdir import write_atomic
@@ -11,24 +11,13 @@ from poisonjax.runtime.workdir import write_atomic
 NAME = "python -m poisonjax.reports"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        sys.exit(_complain(message, 2))
-
-
-def _complain(error: object, status: int) -> int:
-    """Print one line on standard error and return the status."""
-    print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=NAME, description=__doc__.partition(": ")[2], allow_abbrev=False)
+def _parser(prog: str) -> Parser:
+    parser = Parser(prog=prog, description=__doc__.partition(": ")[2])
     commands = parser.add_subparsers(dest="command", title="commands", metavar="{tables,site}")
     tables = "renew the tables of README.md and results/README.md in this checkout"
-    commands.add_parser("tables", help=tables, description=tables, allow_abbrev=False)
+    commands.add_parser("tables", help=tables, description=tables)
     help = "write a static site of all records below a folder"
-    site = commands.add_parser("site", help=help, description=help, allow_abbrev=False)
+    site = commands.add_parser("site", help=help, description=help)
     site.add_argument("--records", type=pathlib.Path, required=True, help="folder with records, at any depth")
     site.add_argument("--out", type=pathlib.Path, required=True, help="folder of the site; replaced if it is one")
     return parser
@@ -39,23 +28,23 @@ def _tables() -> None:
         write_atomic(path, text)
 
 
-def main(words: list[str]) -> int:
+def main(words: list[str], prog: str = NAME) -> int:
     """Run a command; return the exit status: 0 done, 1 the machine failed, 2 invalid input."""
-    parser = _parser()
-    asked = parser.parse_args(words)
-    if asked.command is None:
-        parser.print_usage(sys.stderr)
-        return 2
+    parser = _parser(prog)
     try:
+        asked = parser.parse(words)
+        if asked.command is None:
+            parser.print_usage(sys.stderr)
+            return 2
         if asked.command == "site":
             folder.write(asked.records, asked.out)
             print(asked.out / "index.html")
         else:
             _tables()
     except ValueError as error:
-        return _complain(error, 2)
+        return complain(prog, error, 2)
     except OSError as error:
-        return _complain(error, 1)
+        return complain(prog, error, 1)
     return 0
 
 

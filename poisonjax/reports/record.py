@@ -36,9 +36,9 @@ def commit() -> str:
         return "unknown"
 
 
-def command(experiment: Experiment, scale: str, seeds: int, changed: list[str]) -> str:
+def command(source: str, scale: str, seeds: int, changed: list[str]) -> str:
     """The command of the same run."""
-    words = [f"--experiment={experiment.name}", f"--scale={scale}", f"--seeds={seeds}"]
+    words = [f"--experiment={source}", f"--scale={scale}", f"--seeds={seeds}"]
     return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
 
 
@@ -120,6 +120,7 @@ def build(
     results: dict[str, list[dict]],
     poison: list[dict],
     warnings: list[str],
+    source: str = "",
 ) -> dict:
     """The record of a finished run.
 
@@ -133,7 +134,7 @@ def build(
         "experiment": experiment.name,
         "title": experiment.title,
         "finding": conclusions.pop("finding"),
-        "command": command(experiment, scale, len(seeds), changed),
+        "command": command(source or experiment.name, scale, len(seeds), changed),
         "scale": scale,
         "changed": changed,
         "paper_table": experiment.paper_table,

@@ -31,7 +31,8 @@ class Run:
     changed: the overrides in force. home: what its user calls the workdir. save_every: seconds between checkpoints.
     reader: row numbers [b] of the training split -> Examples [b], for data that are to stay on the host; None puts
     them all on the devices. advanced: is called whenever training has. shared: where networks that no poison touches
-    are kept for other runs; None shares none.
+    are kept for other runs; None shares none. source: what --experiment named, if it was a
+    path or a module.
     """
 
     experiment: Experiment
@@ -46,6 +47,7 @@ class Run:
     reader: Callable[[np.ndarray], Examples] | None = None
     advanced: Callable[[], None] = lambda: None
     shared: pathlib.Path | None = None
+    source: str = ""
 
 
 class PoisonedData(NamedTuple):

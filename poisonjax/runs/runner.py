@@ -48,7 +48,7 @@ def run(job: Run) -> dict:
     results = {arm.name: [of[arm.name] for of in judged] for arm in job.experiment.arms}
     facts = [of.facts for of in poisonings]
     made = record.build(
-        job.experiment, job.dataset, job.scale, list(job.changed), list(seeds), results, facts, warnings
+        job.experiment, job.dataset, job.scale, list(job.changed), list(seeds), results, facts, warnings, job.source
     )
     if distributed.is_primary():
         write(job, made, poisonings[0])

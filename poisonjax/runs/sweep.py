@@ -18,6 +18,7 @@ from poisonjax.experiment import Data, Experiment
 from poisonjax.overrides import override, to_json
 from poisonjax.reports.console import say
 from poisonjax.reports.table import LABELS, MAIN, legend, marked
+from poisonjax.reports.text import columns
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run
 from poisonjax.runs.job import identity as run_identity
@@ -282,6 +283,5 @@ def summary(points: list[Point], records: list[dict | None]) -> str:
     for point, record in zip(points, records, strict=True):
         for arm in (record or {"arms": {}})["arms"]:
             lines.append([*point.settings.values(), arm, *(marked(record, arm, name) for name in MAIN)])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    table = columns(lines)
     return "\n".join([table, *legend(table)])

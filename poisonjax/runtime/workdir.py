@@ -72,7 +72,7 @@ def claim(path: str | os.PathLike, config: dict) -> None:
     differing = _differing(stored_config(file), config)
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise WorkdirError(f"{file} is of another run: {'; '.join(differing[:3])}{more}: give another --workdir")
+        raise WorkdirError(f"{file} is of another run: {'; '.join(differing[:3])}{more}: choose another folder")
 
 
 def _refuse_foreign(file: Path) -> None:
@@ -85,7 +85,7 @@ def refuse_foreign(workdir: str | os.PathLike, names: Sequence[str]) -> None:
     if names and "config.json" not in names:
         raise WorkdirError(
             f"workdir {workdir} is not empty ({min(names)}) and has no config.json, so it is not of a run:"
-            " give a new or empty --workdir"
+            " choose a new or empty folder"
         )
 
 
@@ -97,12 +97,12 @@ def stored_config(file: Path) -> dict:
         newer = version > FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkdirError(
-            f"{file} cannot be read ({type(error).__name__}: {error}): restore it, or give another --workdir"
+            f"{file} cannot be read ({type(error).__name__}: {error}): restore it, or choose another folder"
         ) from error
     if newer:
         raise WorkdirError(
             f"{file} is of format {version}, this version of poisonjax reads up to {FORMAT}:"
-            " use the version that wrote it, or give another --workdir"
+            " use the version that wrote it, or choose another folder"
         )
     return config
 
@@ -217,12 +217,14 @@ def _recalled(path: Path, warn: Callable[[str], None]) -> dict | None:
 class Interrupt:
     """`with Interrupt() as interrupt`: SIGINT and SIGTERM only set `interrupt.requested` to their name.
 
+    acknowledge: takes that name, inside the signal handler.
     Finish the step, save, and leave. Ctrl-C after either raises KeyboardInterrupt at once. Leaving gives
     back the handlers that were there. Main thread only, as Python's signal handlers are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, acknowledge: Callable[[str], None] = lambda name: None) -> None:
         self.requested: str | None = None
+        self._acknowledge = acknowledge
 
     def __enter__(self) -> "Interrupt":
         self._handlers = {number: signal.signal(number, self._note) for number in _STOPS}
@@ -235,7 +237,9 @@ class Interrupt:
     def _note(self, number: int, _) -> None:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = self.requested or signal.Signals(number).name
+        if not self.requested:
+            self.requested = signal.Signals(number).name
+            self._acknowledge(self.requested)
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)

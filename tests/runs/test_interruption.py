@@ -5,27 +5,25 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from interruptions import command, finished, results, started, stopped
-
 from poisonjax.runtime.workdir import locked
+from tests.interruptions import command, finished, results, started, stopped
 
 
 @pytest.fixture(scope="module")
 def flags(data_dir):
     """Long enough to be hit in each arm."""
-    return ["--experiment=mnist_badnets", "--scale=smoke", "--set=train.epochs=24", f"--data_dir={data_dir}"]
+    experiment = Path(__file__).parent / "two_arms.py"
+    return [f"--experiment={experiment}", "--scale=smoke", "--set=train.epochs=24", f"--data_dir={data_dir}"]
 
 
 @pytest.fixture(scope="module")
 def calm(flags, tmp_path_factory):
-    """What nobody disturbed."""
+    """The results of a run without interruptions."""
     workdir = tmp_path_factory.mktemp("calm")
     finished(workdir, *flags)
     return results(workdir)
@@ -66,7 +64,7 @@ def test_stopped_on_request_then_damaged_then_finished(calm, flags, tmp_path):
     process = started(tmp_path, *flags)
     saved(tmp_path, "standard")
     status, said = asked(process, signal.SIGTERM)
-    assert status == 130 and "which is saved; the same command goes on from there" in said and "Traceback" not in said
+    assert status == 130 and "which is saved; run the same command again to resume" in said and "Traceback" not in said
 
     with locked(tmp_path):
         second = subprocess.run(command(tmp_path, *flags), capture_output=True, text=True)
@@ -76,6 +74,7 @@ def test_stopped_on_request_then_damaged_then_finished(calm, flags, tmp_path):
     saved(tmp_path, "pgd_at", enough=2)
     status, said = asked(process, signal.SIGINT)
     assert status == 130 and "Traceback" not in said
+    assert said.count("stopping after this step; Ctrl-C again to stop at once") == 1
 
     newest = saved(tmp_path, "pgd_at", enough=2)[-1]
     largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)

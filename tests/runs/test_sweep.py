@@ -9,20 +9,11 @@ import signal
 import jax
 import pytest
 
-import launch
 from experiments import mnist_badnets
 from poisonjax.reports.table import GATED, MARKS, VOID
 from poisonjax.runs import runner, sweep
 from tests.reports import records as synthetic
 from tests.test_launch import start
-
-
-@pytest.fixture(autouse=True, scope="module")
-def unannounced():
-    """Without the measurement of how long the paper scale would take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "announce", lambda *_: None)
-        yield
 
 
 @pytest.mark.parametrize(
@@ -236,7 +227,7 @@ def test_the_workdir_of_another_sweep_is_refused(stopped_and_finished, data_dir,
     monkeypatch.setattr(runner, "run", None)
     assert swept(workdir, data_dir, *flags) == 2
     line = capsys.readouterr().err
-    assert message in line and "give another --workdir" in line and line.count("\n") == 1
+    assert message in line and "choose another folder" in line and line.count("\n") == 1
     assert statuses(workdir) == ["done", "done"]
 
 

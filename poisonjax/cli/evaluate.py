@@ -1,0 +1,109 @@
+"""Attack one trained network of a run: poisonjax evaluate --victim=RUN --arm=pgd_at --attack=pgd --eps=.3"""
+
+import argparse
+import dataclasses
+import shlex
+
+from poisonjax.cli.parser import RESUME, Parser, complain, notice, number, one_of, whole
+
+
+def parser(prog: str) -> Parser:
+    """The flags."""
+    made = Parser(prog=prog, description=__doc__.partition(":")[0])
+    flag = made.add_argument
+    flag("--victim", required=True, help="workdir of a run, or gs://... of it")
+    flag("--arm", required=True, help="which of its networks")
+    flag("--seed", type=whole(0), default=0, help="of which seed")
+    flag("--experiment", help="file or module of the experiment, if the types of the run come from there")
+    flag("--attack", required=True, help="which attack, as pgd or autoattack")
+    flag("--eps", type=number, help="radius of the ball, for an attack that has one, as .3 or 8/255")
+    flag("--norm", type=one_of("Linf", "L2"), help="in which norm; default: Linf, or the attack's")
+    flag("--images", type=whole(1), help="the first of the test split; default: 1,000, or all")
+    flag("--batch", type=whole(1), default=100, help="how many at a time")
+    flag("--set", action="append", default=[], help="attack.field=value; repeatable")
+    flag("--data_dir", help="folder of the tfds data sets; default: tfds's own")
+    flag("--out", help="folder of the result; default: below the victim")
+    flag("--compilation_cache", help="folder of compiled programs, or none; default: ~/.cache/poisonjax")
+    return made
+
+
+def main(words: list[str], prog: str) -> int:
+    """Attack a network; return the exit status: 0 done; 1 the machine failed; 2 bad input; 130 stopped."""
+    try:
+        args = parser(prog).parse(words)
+        notice(prog, "loading JAX ...")
+        return _evaluate(args, shlex.join([*prog.split(), *words]))
+    except ValueError as error:
+        return complain(prog, error, 2)
+    except OSError as error:
+        return complain(prog, f"{error}; {RESUME}", 1)
+    except KeyboardInterrupt:
+        return complain(prog, f"stopped; {RESUME}", 130)
+
+
+def _evaluate(args: argparse.Namespace, command: str) -> int:
+    from absl import logging
+
+    from poisonjax.reports.attack import text
+    from poisonjax.runs import attack as attacks
+    from poisonjax.runs.trained import load_trained
+    from poisonjax.runtime.compilation import enable_compilation_cache
+
+    logging.set_verbosity(logging.WARNING)
+    enable_compilation_cache(args.compilation_cache)
+    attack, norm = chosen(args)
+    trained = load_trained(args.victim, args.arm, args.seed, args.experiment, args.data_dir)
+    words = [args.arm, f"seed{args.seed}", args.attack.lower(), norm]
+    words += [] if args.eps is None else [f"{args.eps:g}"]
+    out = args.out or f"{args.victim.rstrip('/')}/evaluations/{'_'.join(words)}"
+    examples = attacks.first(trained.dataset, attack, args.images)
+    print(text(attacks.run(trained, attack, examples, out, args.batch, command)))
+    print(f"{out}/report.md")
+    return 0
+
+
+def chosen(args: argparse.Namespace):
+    """The attack that the flags mean, and its norm. ValueError naming the flag and what is allowed."""
+    from poisonjax.attacks import AnyAttack
+    from poisonjax.overrides import override
+    from poisonjax.runs.attack import BALLS, BOUNDED, MINIMAL
+    from poisonjax.spelling import unknown
+
+    name = args.attack.lower()
+    if name in MINIMAL:
+        attack, norm = _minimal(name, args.eps, args.norm, MINIMAL[name])
+    elif name in BOUNDED:
+        norm = args.norm or "Linf"
+        attack = _bounded(BOUNDED[name], args.eps, BALLS[norm])
+    else:
+        raise ValueError(f"--attack: {unknown('attack', name, [*BOUNDED, *MINIMAL])}")
+    asked = dataclasses.make_dataclass("evaluation", [("attack", AnyAttack)], frozen=True)
+    evaluation = asked(attack)
+    for assignment in args.set:
+        if not assignment.startswith(("attack.", "attack=")):
+            raise ValueError(f"--set {assignment}: must have the form attack.field=value, as in attack.steps=100")
+        try:
+            evaluation = override(evaluation, assignment)
+        except ValueError as error:
+            raise ValueError(f"--set {assignment}: {error}") from None
+    return evaluation.attack, norm
+
+
+def _minimal(name: str, eps: float | None, norm: str | None, by_norm: dict):
+    if eps is not None:
+        raise ValueError(f"--eps={eps:g}: {name} seeks the smallest change and takes no eps")
+    norm = norm or next(iter(by_norm))
+    if norm not in by_norm:
+        raise ValueError(f"--norm={norm}: {name} is for {' or '.join(by_norm)} only")
+    return by_norm[norm], norm
+
+
+def _bounded(make, eps: float | None, ball):
+    if eps is None:
+        raise ValueError("--eps is required for an attack within a ball, as in --eps=8/255")
+    if not eps > 0:
+        raise ValueError(f"--eps={eps:g}: must be above 0")
+    try:
+        return make(ball(eps))
+    except ValueError as error:
+        raise ValueError(f"--eps={eps:g}: {error}") from None

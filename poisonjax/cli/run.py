@@ -1,0 +1,142 @@
+"""Run one experiment, from data to record, table and pictures: poisonjax run --experiment=mnist_clean_label"""
+
+import argparse
+import contextlib
+import functools
+import time
+from collections.abc import Callable
+
+from poisonjax.cli.parser import RESUME, Parser, complain, notice, number, one_of, whole
+from poisonjax.runs import experiments
+
+BEGAN = time.monotonic()
+
+
+def parser(prog: str) -> Parser:
+    """The flags."""
+    made = Parser(prog=prog, description=__doc__.partition(":")[0])
+    flag = made.add_argument
+    flag("--experiment", help="name (see --list), file or module of an experiment")
+    flag("--workdir", help="folder, or gs://... of a bucket, of the run; default: runs/<experiment>/<scale>")
+    scales = ("auto", "smoke", "small", "paper")
+    flag("--scale", type=one_of(*scales), default="auto", metavar="|".join(scales), help="auto: small on a CPU")
+    flag("--data_dir", help="folder of the tfds data sets; default: tfds's own")
+    flag("--seeds", type=whole(1), default=1, help="number of seeds; more on the same workdir add to those done")
+    flag("--set", action="append", default=[], help="section.field=value, as in poison.rate=.05; repeatable")
+    flag("--sweep", action="append", default=[], help="section.field=value,value; repeatable; every combination runs")
+    flag("--save_every", type=number, default=30.0, help="seconds between checkpoints")
+    flag("--stream", action="store_true", help="feed training from the record files, for data larger than the device")
+    flag("--cpu_devices", type=whole(1), default=1, help="number of virtual CPU devices; one per core is fastest")
+    flag("--distributed", action="store_true", help="one of several processes: Cloud TPU, SLURM, or JAX_* variables")
+    flag("--compilation_cache", help="folder of compiled programs, or none; default: ~/.cache/poisonjax")
+    flag("--list", action="store_true", help="list the experiments and exit")
+    flag("--estimate", action="store_true", help="estimate the time that the paper scale would take here, and exit")
+    return made
+
+
+def main(words: list[str], prog: str) -> int:
+    """Run an experiment; return the exit status: 0 done; 1 machine or point failed; 2 bad input; 130 stopped."""
+    try:
+        args = parser(prog).parse(words)
+        if args.list:
+            print("\n".join(f"{name:32s}{experiments.claim(name)}" for name in experiments.names()))
+            return 0
+        if args.experiment is None:
+            raise ValueError(f"--experiment is required; allowed are {', '.join(experiments.names())}, or a file")
+        notice(prog, "loading JAX ...")
+        return _start(args, prog)
+    except ValueError as error:
+        return complain(prog, error, 2)
+    except KeyboardInterrupt:
+        return complain(prog, f"stopped at once; {RESUME}", 130)
+
+
+def _start(args: argparse.Namespace, prog: str) -> int:
+    """The exit status of what the flags ask for. ValueError, before anything is computed, on bad input."""
+    from absl import logging
+
+    from poisonjax.training import Interrupted
+
+    logging.set_verbosity(logging.WARNING)
+    try:
+        with contextlib.ExitStack() as stack:
+            work = _prepared(args, stack)
+            try:
+                return work()
+            except ValueError as error:  # a defect, not bad input
+                raise RuntimeError(str(error)) from error
+    except Interrupted as stop:
+        return complain(prog, f"{stop}; run the same command again to resume", 130)
+    except OSError as error:
+        return complain(prog, f"{error}; {RESUME}", 1)
+
+
+def _prepared(args: argparse.Namespace, stack: contextlib.ExitStack) -> Callable[[], int]:
+    """What the flags ask for, in a workdir that is locked as long as the stack is open. ValueError on bad input."""
+    from poisonjax.reports.console import say
+    from poisonjax.runs import job, runner, start, sweep
+    from poisonjax.runtime import distributed
+    from poisonjax.runtime.compilation import enable_compilation_cache
+
+    enable_compilation_cache(args.compilation_cache)
+    if args.cpu_devices > 1:
+        distributed.split_cpu(args.cpu_devices)
+    if args.distributed:
+        distributed.initialize()
+    if args.estimate:
+        return functools.partial(_estimate, experiments.build(args.experiment, "paper"))
+    scale, why = _scale(args.scale)
+    plan = experiments.configured(args.experiment, scale, args.set)
+    load = functools.partial(runner.load, data_dir=args.data_dir)
+    if args.sweep:
+        if args.distributed:
+            raise ValueError("--sweep runs in one process, on all its devices; leave out --distributed")
+        points = sweep.grid(plan, sweep.axes(args.sweep, args.set), load)
+        config, home = sweep.identity(plan, scale, args.set, points), sweep.home(plan, scale, points)
+        work, dataset = functools.partial(sweep.run, points=points), points[0].dataset
+    else:
+        config, home = job.identity(plan, scale), f"runs/{plan.name}/{scale}"
+        work, dataset = _single, load(plan)
+    settings = start.Settings(
+        args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, began=BEGAN
+    )
+    source = args.experiment if args.experiment.lower().removesuffix(".py") not in experiments.names() else ""
+    opened = start.opened(plan, dataset, config, settings, scale, args.set, source)
+    made = stack.enter_context(opened)
+    say(f"{plan.name}: {scale} scale ({why})")
+    return functools.partial(work, made)
+
+
+def _scale(flag: str) -> tuple[str, str]:
+    """The scale that the flag means on this machine, and why."""
+    import jax
+
+    if flag != "auto":
+        return flag, "as asked"
+    backend = jax.default_backend()
+    return "small" if backend == "cpu" else "paper", f"auto, on {backend}"
+
+
+def _single(job) -> int:
+    """One run; the exit status."""
+    from poisonjax.reports import text
+    from poisonjax.reports.console import say
+    from poisonjax.runs import runner, start
+    from poisonjax.runtime import distributed
+
+    record = start.finished(job)
+    if record is None:
+        record = runner.run(job)
+    else:
+        say(f"{job.home}: already done")
+    if distributed.is_primary():
+        print(f"\n{text.results(record)}\n\n{record['finding']}\n{job.home}/report.md")
+    return 0
+
+
+def _estimate(paper) -> int:
+    """The time that one seed of the paper scale would take here; the exit status."""
+    from poisonjax.runs import estimate
+
+    print(f"{paper.name}: the paper scale would take about {estimate.spell(estimate.seconds_for(paper))} per seed here")
+    return 0

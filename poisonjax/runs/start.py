@@ -1,0 +1,149 @@
+"""Start of a run: its workdir locked and claimed, signals caught, temporary folders removed in the end."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from poisonjax.data import Dataset, stream
+from poisonjax.experiment import Experiment
+from poisonjax.reports import record
+from poisonjax.reports.console import say
+from poisonjax.runs import runner
+from poisonjax.runs.job import Run, identity
+from poisonjax.runtime import bucket, distributed
+from poisonjax.runtime.workdir import Interrupt
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a run is made; no result depends on it, except that more seeds are more results.
+
+    workdir: folder, or gs://... of a bucket. data_dir: folder of the tfds data sets; None for tfds's own. save_every:
+    seconds between checkpoints. stream: feed training from the record files instead of device memory. began:
+    time.monotonic() of the user's command. ValueError for an impossible value.
+    """
+
+    workdir: str
+    seeds: int = 1
+    data_dir: str | None = None
+    save_every: float = 30.0
+    stream: bool = False
+    began: float = dataclasses.field(default_factory=time.monotonic)
+
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        if self.save_every < 0:
+            raise ValueError(f"save_every must be at least 0 seconds, got {self.save_every}")
+
+
+def run(
+    experiment: Experiment,
+    workdir: str | os.PathLike | None = None,
+    seeds: int = 1,
+    data_dir: str | os.PathLike | None = None,
+    *,
+    scale: str = "custom",
+    changed: Sequence[str] = (),
+    save_every: float = 30.0,
+    stream: bool = False,
+) -> dict:
+    """Run an experiment from data to report, or resume it, and return its record.
+
+    workdir: a folder, or gs://... of a bucket, for record.json, report.md, figures and checkpoints; it belongs to this
+    experiment alone, and to this process while it runs. Default: runs/<name>/<scale>. seeds: 0 to seeds - 1; more of
+    them on the same workdir add to those done. scale: recorded; only "paper" is compared with reported numbers.
+    changed: the overrides that led to the experiment, recorded. The others are those of `Settings`.
+
+    ValueError for bad input and for a workdir that is in use or belongs to another run. `training.Interrupted` after
+    Ctrl-C or SIGTERM, with everything saved: the same call resumes. OSError if the disk or the bucket fails.
+    """
+    home = os.fspath(workdir or f"runs/{experiment.name}/{scale}")
+    settings = Settings(home, seeds, data_dir and os.fspath(data_dir), save_every, stream)
+    dataset = runner.load(experiment, settings.data_dir)
+    with opened(experiment, dataset, identity(experiment, scale), settings, scale, changed) as job:
+        return finished(job) or runner.run(job)
+
+
+@contextlib.contextmanager
+def opened(
+    experiment: Experiment,
+    dataset: Dataset,
+    config: dict,
+    settings: Settings,
+    scale: str,
+    changed: Sequence[str] = (),
+    source: str = "",
+) -> Iterator[Run]:
+    """A run in its workdir, which is locked and bound to `config` until the context ends.
+
+    Meanwhile SIGINT and SIGTERM stop it after a step, saved. dataset: the rows that the experiment uses. source: what
+    --experiment names. WorkdirError if the workdir cannot be used.
+    """
+    with _own_workdir(settings, config) as workdir, _interrupt() as stop_requested:
+        yield Run(
+            experiment=experiment,
+            dataset=dataset,
+            workdir=workdir,
+            home=settings.workdir,
+            scale=scale,
+            changed=tuple(changed),
+            seeds=settings.seeds,
+            save_every=settings.save_every,
+            stop_requested=stop_requested,
+            reader=stream.rows(experiment.data.name, "train", settings.data_dir) if settings.stream else None,
+            advanced=functools.cache(lambda: _say_started(settings.began)),
+            source=source,
+        )
+
+
+def finished(job: Run) -> dict | None:
+    """The record of a run that has nothing left to do; None if there is work."""
+    return distributed.from_primary(lambda: _finished(job))
+
+
+def _finished(job: Run) -> dict | None:
+    try:
+        made = json.loads((job.workdir / "record.json").read_bytes())
+        whole = made["format"] == record.FORMAT and made["seeds"] == list(range(job.seeds))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return made if whole and (job.workdir / "report.md").exists() else None
+
+
+@contextlib.contextmanager
+def _own_workdir(settings: Settings, config: dict) -> Iterator[pathlib.Path]:
+    """The locked workdir; of several processes only the primary has it, the others get a temporary folder."""
+    with contextlib.ExitStack() as stack:
+        held = bucket.claimed(settings.workdir, config, settings.save_every, say)
+        folder = distributed.from_primary(lambda: stack.enter_context(held))
+        if not distributed.is_primary():
+            folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield folder
+
+
+@contextlib.contextmanager
+def _interrupt() -> Iterator[Callable[[], bool]]:
+    """True once a signal asked to stop. Only the main thread can catch signals; elsewhere nothing stops a run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    with Interrupt(_acknowledge) as interrupt:
+        yield lambda: interrupt.requested is not None
+
+
+def _acknowledge(signal: str) -> None:
+    """Unbuffered, since a signal may come while a buffer is being written."""
+    again = "; Ctrl-C again to stop at once" if signal == "SIGINT" else ""
+    os.write(2, f"\nstopping after this step{again}\n".encode())
+
+
+def _say_started(began: float) -> None:
+    say(f"first training steps done after {time.monotonic() - began:.1f} s")
