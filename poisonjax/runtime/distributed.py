@@ -25,7 +25,9 @@ from poisonjax.runtime import compilation
 from poisonjax.types import Array, Examples, take
 
 T, R = TypeVar("T"), TypeVar("R")
+PROGRAMS = 64  # kept of each maker: a run has about ten arms, and a few programs for each
 _AXIS = "devices"
+_caches: list = []
 _apart = contextvars.ContextVar("apart", default=False)
 
 
@@ -67,9 +69,21 @@ def single_device() -> bool:
 
 
 def cached(make: Callable) -> Callable:
-    """functools.cache for what makes `parallel` programs, which differ for one device and for many."""
-    kept = functools.cache(lambda single, *args: make(*args))
-    return functools.wraps(make)(lambda *args: kept(single_device(), *args))
+    """Cache the newest PROGRAMS programs of a maker of `parallel` ones, separately for one device and for all devices.
+
+    Arguments must be hashable. A program keeps its arguments alive, so a network that is a closure over its weights
+    stays in memory until PROGRAMS others came after it, or `clear_caches`.
+    """
+    programs = functools.lru_cache(PROGRAMS)(lambda single, *args: make(*args))
+    _caches.append(programs)
+    return functools.wraps(make)(lambda *args: programs(single_device(), *args))
+
+
+def clear_caches() -> None:
+    """Drop all compiled programs: those of `cached` and jax's own."""
+    for programs in _caches:
+        programs.cache_clear()
+    jax.clear_caches()
 
 
 def axis() -> str | None:
@@ -152,8 +166,9 @@ def replicate(tree):
     """The same arrays on every local device, as new buffers, so that a program may consume them."""
     if single_device():
         return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
-    local = jax.local_device_count()
-    return _spread()(jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * local), tree))
+    leaves, structure = jax.tree.flatten(tree)  # apart, since jax's caches keep the structure of arguments
+    copies = [jnp.stack([jnp.asarray(leaf)] * jax.local_device_count()) for leaf in leaves]
+    return jax.tree.unflatten(structure, _spread()(copies))
 
 
 @functools.cache
@@ -210,24 +225,32 @@ def over_rows(fn: Callable) -> Callable:
     """fn(examples [b], *trees) -> tree [b ...], as (examples [n], batch, *trees on devices) -> tree [n ...].
 
     The result is on the host, in order, each row counted once: the last batch is filled up with copies of the
-    last row, whose results are dropped. `advance` hears of each batch done.
+    last row, whose results are dropped. advance: called with the number of rows of each finished batch.
     """
 
-    @parallel
-    def one(data, picked, *trees):
-        mine, _ = shard(picked, jnp.ones(picked.shape, bool))
-        out = fn(take(data, mine), *trees)
-        if single_device():
-            return out
-        return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, _AXIS, tiled=True)[: len(picked)], out)
+    @functools.cache
+    def program(structure) -> Callable:
+        """One batch. Arguments are plain arrays: jax's own caches keep the structure of arguments, and a network that
+        is a closure would live in it."""
+
+        @parallel
+        def one(data, picked, leaves):
+            mine, _ = shard(picked, jnp.ones(picked.shape, bool))
+            out = fn(take(data, mine), *jax.tree.unflatten(structure, leaves))
+            if single_device():
+                return out
+            return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, _AXIS, tiled=True)[: len(picked)], out)
+
+        return one
 
     def every(examples: Examples, batch: int, *trees, advance: Callable[[int], None] = lambda rows: None):
         data, rows, parts = replicate(examples), len(examples.label), []
-        batch = min(batch, rows)
+        leaves, structure = jax.tree.flatten(trees)
+        one, batch = program(structure), min(batch, rows)
         for start in range(0, rows, batch):
             real = min(batch, rows - start)
             picked = np.minimum(start + np.arange(batch, dtype=np.int32), rows - 1)
-            parts.append(jax.tree.map(lambda leaf, real=real: leaf[:real], fetch(one(data, replicate(picked), *trees))))
+            parts.append(jax.tree.map(lambda leaf, real=real: leaf[:real], fetch(one(data, replicate(picked), leaves))))
             advance(real)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
