@@ -168,7 +168,7 @@ def replicate(tree):
         return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
     leaves, structure = jax.tree.flatten(tree)  # apart, since jax's caches keep the structure of arguments
     copies = [jnp.stack([jnp.asarray(leaf)] * jax.local_device_count()) for leaf in leaves]
-    return jax.tree.unflatten(structure, _spread()(copies))
+    return jax.tree.unflatten(structure, _spread()(copies) if copies else [])
 
 
 @functools.cache
