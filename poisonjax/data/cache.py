@@ -1,12 +1,14 @@
 """The decoded arrays of a prepared data set in one file: decoding takes seconds, reading them does not."""
 
 import hashlib
-import os
+import itertools
 from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 
 import numpy as np
+
+from poisonjax.runtime import files
 
 Spec = tuple[tuple[int, ...], type]  # shape and dtype of one array
 
@@ -41,15 +43,7 @@ def read(path: Path, mark: bytes, specs: Sequence[Spec]) -> list[np.ndarray] | N
 
 
 def write(path: Path, mark: bytes, arrays: Iterable[np.ndarray]) -> None:
-    """Put the arrays under this stamp, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.incomplete")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(mark)
-            for array in arrays:
-                file.write(np.ascontiguousarray(array))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Put the arrays under this fingerprint, whole or not at all. Call it under the lock of the folder."""
+    for left in files.leftovers(path):
+        left.unlink()
+    files.write_atomic(path, itertools.chain([mark], map(np.ascontiguousarray, arrays)))

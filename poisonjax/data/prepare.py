@@ -1,7 +1,6 @@
 """From official files, or the network, to prepared tfds record files, without TensorFlow and all or nothing."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from poisonjax.data import raw, records
 from poisonjax.data.sources import DataError, Source, Splits, find, one_line
+from poisonjax.runtime import files
 
 _TIMEOUT_S = 10
 
@@ -73,10 +73,9 @@ def record_files(opened) -> list[Path]:
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """One process at a time writes under `root`; the lock goes with the process that holds it."""
+    """Wait until no other process writes under `root`, created if absent, and keep the others waiting."""
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".poisonjax.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(root / ".poisonjax.lock", wait=True):
         yield
 
 
@@ -128,7 +127,7 @@ def _build(name: str, root: Path, read: Callable[..., Splits]) -> None:
         staged = _without_tensorflow(name, staging, read) if find(name).files else builder(name, str(staging))
         with _quiet():
             staged.download_and_prepare(file_format="array_record", download_config=config)
-        _publish(Path(staged.data_dir), root / name)
+        files.publish(Path(staged.data_dir), root / name / Path(staged.data_dir).name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -151,16 +150,6 @@ def _without_tensorflow(name: str, data_dir: Path, read: Callable[..., Splits]):
             return records.keyed(images, labels, f"{split}_" if "id" in self.info.features else None)
 
     return WithoutTensorflow(data_dir=data_dir)
-
-
-def _publish(folder: Path, parent: Path) -> None:
-    """Move a finished version folder to where tfds looks for it, on disk before it is seen."""
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    parent.mkdir(exist_ok=True)
-    os.replace(folder, parent / folder.name)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,6 @@
 """The folder of a run: one process at a time, one config for ever, nothing half-written."""
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -15,6 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from poisonjax.runtime import files
+from poisonjax.runtime.files import leftovers, write_atomic
+
 FORMAT = 1  # of everything that a run leaves in its folder; readers refuse a newer one
 
 
@@ -24,38 +25,20 @@ class WorkdirError(ValueError):
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike) -> Iterator[Path]:
-    """Holds the folder, made if absent, for this process alone; the kernel lets go even after kill -9.
+    """Lock the folder, created if absent, for this process; the kernel unlocks it even after kill -9.
 
-    Raises WorkdirError, without waiting, where another process holds it or it cannot be made.
+    Raises WorkdirError, without waiting, if another process has it or it cannot be created.
     """
     folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a+")  # noqa: SIM115 (closed below; never removed: that would race)
-    except OSError as error:
-        raise WorkdirError(f"workdir {folder} cannot be used: {error.strerror}") from error
-    with file:
-        _lock(file, folder)
+    with contextlib.ExitStack() as stack:
         try:
-            yield folder
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
-
-
-def _lock(file, folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise WorkdirError(f"workdir {folder} cannot be locked: {error.strerror}") from error
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        raise WorkdirError(
-            f"workdir {folder} is in use by process {holder}: wait for it, or give another --workdir"
-        ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.locked(folder / ".lock", wait=False))
+        except files.InUseError as error:
+            raise WorkdirError(f"workdir {folder} is {error}; wait for it, or choose another --workdir") from None
+        except OSError as error:
+            raise WorkdirError(f"workdir {folder} cannot be used: {error.strerror}") from error
+        yield folder
 
 
 def claim(path: str | os.PathLike, config: dict) -> None:
@@ -76,7 +59,7 @@ def claim(path: str | os.PathLike, config: dict) -> None:
 
 
 def _refuse_foreign(file: Path) -> None:
-    ours = {".lock", *(leftover.name for leftover in file.parent.glob(_temporary(file, "*").name))}
+    ours = {".lock", *(left.name for left in leftovers(file))}
     refuse_foreign(file.parent, [entry.name for entry in file.parent.iterdir() if entry.name not in ours])
 
 
@@ -121,25 +104,6 @@ def _fields(config, prefix: str = "") -> dict[str, str]:
     return {name: text for part in parts for name, text in part.items()}
 
 
-def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
-    """The file holds all of `content` (text as UTF-8) or what it held before, even after a power cut.
-
-    Raises OSError, naming the file, where it cannot be written (disk full); the old file then stays.
-    """
-    path = Path(path)
-    temporary = _temporary(path, os.getpid())
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    _sync_folder(path.parent)
-
-
 def save_arrays(path: str | os.PathLike, arrays: NamedTuple) -> None:
     """Writes the fields, numpy arrays, to a .npz file, atomically as `write_atomic` does."""
     content = io.BytesIO()
@@ -151,18 +115,6 @@ def load_arrays(path: str | os.PathLike, kind: type) -> NamedTuple:
     """What `save_arrays` was given, as a NamedTuple of that kind."""
     with np.load(path) as file:
         return kind(**file)
-
-
-def _temporary(path: Path, owner: int | str) -> Path:
-    return path.with_name(f".{path.name}.{owner}.tmp")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def with_checksum(content: dict) -> dict:

@@ -109,6 +109,14 @@ def test_a_damaged_cache_is_rebuilt(damage, copied, decoded, data_dir):
         assert len(decoded) == 5000
 
 
+def test_what_a_killed_write_of_the_cache_left_is_removed_by_the_next(copied):
+    left = cache_file(copied).with_name(".1.0.0.decoded.4242.tmp")
+    left.write_bytes(b"half")
+    cache_file(copied).unlink()
+    load("mnist_5k", copied)
+    assert sorted(path.name for path in left.parent.iterdir()) == ["1.0.0", "1.0.0.decoded"]
+
+
 def test_other_record_files_make_the_cache_stale(copied, decoded):
     load("mnist_5k", copied)
     assert not decoded

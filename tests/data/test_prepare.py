@@ -169,7 +169,7 @@ prepare.prepared("mnist_5k", sys.argv[1])
 KILLS = {
     "amid the images": "encode, left = records.encode, [0] * 100\n"
     "records.encode = lambda image: encode(image) if left and not left.pop() else die()",
-    "before the rename": "prepare._publish = die",
+    "before the rename": "prepare.files.publish = die",
 }
 
 

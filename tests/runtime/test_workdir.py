@@ -34,7 +34,7 @@ with locked(sys.argv[1]):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds tmp_path / 'run'."""
-    root = Path(workdir.__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -52,7 +52,7 @@ def test_second_process_is_refused_and_told_who_holds_the_folder(holder, tmp_pat
     with pytest.raises(WorkdirError) as error, locked(tmp_path / "run"):
         pass
     assert str(tmp_path / "run") in one_line(error)
-    assert f"process {holder.pid}:" in one_line(error)
+    assert f"process {holder.pid};" in one_line(error)
 
 
 def test_kill_9_of_the_holder_frees_the_folder(holder, tmp_path):
