@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import relu
 
-from poisonjax.models.layers import Conv, Dropout, batch_norm, max_pool2
+from poisonjax.models.layers import Conv, Dropout, batch_norm
 from poisonjax.models.network import Network, Outputs
+from poisonjax.models.ops import max_pool2
 from poisonjax.types import Array
 
 MEAN, STD = np.float32([0.4914, 0.4822, 0.4465]), np.float32([0.2470, 0.2435, 0.2616])

@@ -8,8 +8,9 @@ in `dtype`, float32 or bfloat16; parameters, features and logits are float32.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from poisonjax.models.layers import Conv, Dropout, max_pool2, relu
+from poisonjax.models.layers import Conv, Dropout
 from poisonjax.models.network import Network, Outputs
+from poisonjax.models.ops import max_pool2, relu
 from poisonjax.types import Array
 
 
