@@ -2,7 +2,7 @@
 
     pip install -r requirements-dev.txt
     python launch.py --experiment=cifar10_badnets_resnet18
-    python benchmarks/autoattack_vs_authors.py --victim=runs/cifar10_badnets_resnet18/small --arm=pgd_at_madry
+    python benchmarks/autoattack_vs_authors.py --victim=runs/cifar10_badnets_resnet18/small --arm=pgd_at
 
 Same weights in JAX and PyTorch, both float32 (TF32 on a GPU), same images, the published budgets. Ours is
 `poisonjax.evaluation.robustness`, as `poisonjax.runs.attack` runs it; its rate is without compilation. Both run once.
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.throughput import machine
 from poisonjax.attacks import AutoAttack, Linf
 from poisonjax.evaluation import robustness
-from poisonjax.evaluation.victim import Network
+from poisonjax.evaluation.victim import network_victim
 from poisonjax.models import ResNet18
 from poisonjax.reports.console import say
 from poisonjax.runs import attack as command
@@ -83,9 +83,9 @@ def fill(layer, numbers: dict) -> None:
 
 def ours(model: ResNet18, state: TrainState, examples: Examples, attack: AutoAttack, batch: int) -> dict:
     """Robust accuracy, and images/s without compiling."""
-    network, there = Network(model), distributed.replicate(state)
-    seen = robustness.look(network, there, examples, attack, batch)
-    measured = robustness.judge(network, there, examples, attack, jax.random.key(0), batch, seen).measured
+    victim = distributed.replicate(network_victim(model, state))
+    clean = robustness.look(victim, examples, attack, batch)
+    measured = robustness.judge(victim, examples, attack, jax.random.key(0), batch, clean).measured
     hits, of = measured["robust"]
     return {"robust": hits / of, "rate": measured["images_per_second"], "stages": measured["stages"]}
 
@@ -114,7 +114,7 @@ def agree(net, model: ResNet18, state: TrainState, examples: Examples) -> None:
     x = np.asarray(to_unit(jnp.asarray(examples.image[:50])))
     with torch.no_grad():
         there = net(to_torch(x).to(DEVICE)).cpu().numpy()
-    np.testing.assert_allclose(Network(model)(state)(x), there, atol=0.01 if DEVICE == "cpu" else 0.1)
+    np.testing.assert_allclose(network_victim(model, state).logits(x), there, atol=0.01 if DEVICE == "cpu" else 0.1)
 
 
 def main() -> int:

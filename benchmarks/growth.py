@@ -63,9 +63,8 @@ def axes(cpu: bool) -> dict[str, tuple[str, list[Point]]]:
 
 def sized(work: Work, steps: int) -> Point:
     """A point at the FLOPs of its training step."""
-    settings = work.settings
-    flops = training_flops(forward_flops(work.model, work.shape), settings.attack.steps) * settings.batch
-    return Point(flops / 1e9, work, steps)
+    image = training_flops(forward_flops(work.model, work.shape), work.objective.attack.steps)
+    return Point(image * work.settings.batch / 1e9, work, steps)
 
 
 def affine(sizes: list[float], seconds: list[float]) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from poisonjax import data
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import stream
 from poisonjax.models import WongCNN
-from poisonjax.training import Madry, Standard, Training, fit
+from poisonjax.training import AdversarialTraining, Standard, Training, fit
 from poisonjax.training.prefetch import HostData
 
 ATTACKS = {"standard training": None, "PGD-5": 5, "PGD-40": 40}
@@ -58,7 +58,7 @@ class Timed:
 
 def seconds(steps: int | None, examples, settings: Training) -> float:
     """Of training, compilation not counted."""
-    objective = Standard() if steps is None else Madry(PGD(Linf(0.3), 0.1, steps))
+    objective = Standard() if steps is None else AdversarialTraining(PGD(Linf(0.3), 0.1, steps))
     keys = jax.random.key(0), jax.random.key(1)
     return fit(WongCNN(), objective, settings, examples, keys, Forgetful(), Forgetful(), save_every=1e9).seconds
 
@@ -74,7 +74,7 @@ def main() -> None:
         timed = Timed(stream.rows("mnist_5k", "train", folder))
         images = args.epochs * len(train.label)
         for name, steps in ATTACKS.items():
-            settings = Training(PGD(Linf(0.3), 0.1, steps or 1), batch=100, epochs=args.epochs)
+            settings = Training(batch=100, epochs=args.epochs)
             rows = []
             for _ in range(args.repeats):
                 timed.seconds, resident = 0.0, seconds(steps, train, settings)

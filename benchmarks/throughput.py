@@ -36,7 +36,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.models.network import Network
 from poisonjax.runtime import distributed
-from poisonjax.training import SGD, Adam, Constant, Madry, Training, initial_state
+from poisonjax.training import SGD, Adam, AdversarialTraining, Constant, Training, initial_state
 from poisonjax.training.fit import program
 from poisonjax.training.step import zero_sums
 from poisonjax.types import Examples
@@ -51,6 +51,7 @@ class Work:
     """Adversarial training of `model` on `rows` random images [h w c]; rows is a multiple of the batch."""
 
     model: Network
+    objective: AdversarialTraining
     settings: Training
     shape: tuple[int, int, int]
     rows: int
@@ -68,20 +69,21 @@ class Work:
         )
 
     def __str__(self) -> str:
-        name, attack = type(self.model).__name__, self.settings.attack
+        name, attack = type(self.model).__name__, self.objective.attack
         dtype = getattr(self.model, "dtype", "float32")
         return f"{name}, {dtype}, PGD-{attack.steps}, batch {self.settings.batch}, {self.settings.optimizer}"
 
 
 def mnist(model: Network, batch: int, steps: int = 40, rows: int = 60_000) -> Work:
-    settings = Training(PGD(Linf(0.3), 0.01, steps), batch, epochs=10**6, optimizer=Adam(1e-4))
-    return Work(model, settings, (28, 28, 1), rows // batch * batch)
+    objective = AdversarialTraining(PGD(Linf(0.3), 0.01, steps))
+    settings = Training(batch, epochs=10**6, optimizer=Adam(1e-4))
+    return Work(model, objective, settings, (28, 28, 1), rows // batch * batch)
 
 
 def cifar10(model: Network, batch: int) -> Work:
-    optimizer = SGD(0.1, schedule=Constant())
-    settings = Training(PGD(Linf(8 / 255), 2 / 255, 5), batch, epochs=10**6, optimizer=optimizer)
-    return Work(model, settings, (32, 32, 3), 50_000 // batch * batch)
+    objective = AdversarialTraining(PGD(Linf(8 / 255), 2 / 255, 5))
+    settings = Training(batch, epochs=10**6, optimizer=SGD(0.1, schedule=Constant()))
+    return Work(model, objective, settings, (32, 32, 3), 50_000 // batch * batch)
 
 
 TINY = {"tiny": mnist(WongCNN(filters=(2, 4), hidden=8), batch=16, steps=2, rows=256)}  # says that the script runs
@@ -113,8 +115,8 @@ class Ours:
         self.about = {"version": f"jax {jax.__version__}", "variant": f"{jax.device_count()} x {kind}"}
         self.about["devices"] = jax.device_count()
         state = initial_state(work.model, settings.optimizer(1), data.image[0], key)
-        self.carry, *self.rest = map(distributed.replicate, ((state, zero_sums()), data, key))
-        run = program(work.model, Madry(settings.attack), settings, work.rows)
+        self.carry, *self.rest = map(distributed.replicate, ((state, zero_sums(work.objective)), data, key))
+        run = program(work.model, work.objective, settings, work.rows)
         self.program = run.lower(self.carry, *self.rest, distributed.replicate(np.int32(0))).compile()
 
     def run(self, steps: int) -> None:

@@ -105,7 +105,7 @@ def measured(path: str) -> dict[str, float]:
     found, speeds = json.loads(Path(path).read_text()), {}
     for entry in found["works"]:
         work = works(found["platform"])[entry["work"]]
-        each = training_flops(forward_flops(work.model, work.shape), work.settings.attack.steps)
+        each = training_flops(forward_flops(work.model, work.shape), work.objective.attack.steps)
         for row in entry["rows"]:
             if row["who"] == "poisonjax":
                 rate = statistics.median(row["rates"]) / row["devices"]

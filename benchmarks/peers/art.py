@@ -16,7 +16,7 @@ class Toolbox:
     """Its trainer, fed from memory; attack_batch: images that its attack takes at a time."""
 
     def __init__(self, work, device: str, attack_batch: int):
-        settings, attack, data = work.settings, work.settings.attack, work.data()
+        settings, attack, data = work.settings, work.objective.attack, work.data()
         self.batch, self.epoch = settings.batch, settings.epoch_steps(work.rows)
         self.image = np.ascontiguousarray(data.image.transpose(0, 3, 1, 2)).astype(np.float32) / 255
         self.label = data.label.astype(np.int64)

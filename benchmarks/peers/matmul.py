@@ -16,7 +16,7 @@ class Product:
     """COUNT products of square matrices a step, one after the other; `batch` images are as much to calculate."""
 
     def __init__(self, work, size: int, make: Callable):
-        image = training_flops(forward_flops(work.model, work.shape), work.settings.attack.steps)
+        image = training_flops(forward_flops(work.model, work.shape), work.objective.attack.steps)
         dtype = work.model.dtype
         self.batch = COUNT * 2 * size**3 / image
         self.step, version = make(size, dtype)

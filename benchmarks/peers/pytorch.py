@@ -96,7 +96,7 @@ class PyTorch:
         torch.set_float32_matmul_precision("high")  # TF32, as XLA computes on a GPU
         torch.backends.cudnn.benchmark = True
         torch._dynamo.config.recompile_limit = 1000  # all variants share it; past it they would quietly run eager
-        self.attack, self.batch, self.device = work.settings.attack, work.settings.batch, device
+        self.attack, self.batch, self.device = work.objective.attack, work.settings.batch, device
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.bf16 = bf16
         data = work.data()
