@@ -2,7 +2,7 @@
 
     python -m benchmarks.convolutions --steps=40 --batch=128
 
-Both networks have the same parameters and take turns in one run, so that the ratio means something on a busy machine.
+Both networks have the same parameters and take turns in one run, so that the ratio is valid on a busy machine.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def race(programs: list[Callable[[], object]], repeats: int) -> list[float]:
 
 
 def with_flax(model: nn.Module, steps: int, batch: int) -> Callable[[], object]:
-    """The same step with flax's own layers."""
+    """The same training step with flax's own layers."""
     with mock.patch.multiple(mnist, **FLAX):
         return compiled_step(model, steps, batch)
 

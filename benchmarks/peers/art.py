@@ -13,7 +13,7 @@ from benchmarks.peers.pytorch import network, optimizer
 
 
 class Toolbox:
-    """Its trainer, fed from memory; attack_batch: images that its attack takes at a time."""
+    """Its trainer, with data in memory. attack_batch: images per batch of its attack."""
 
     def __init__(self, work, device: str, attack_batch: int):
         settings, attack, data = work.settings, work.objective.attack, work.data()
