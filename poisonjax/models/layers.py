@@ -13,10 +13,10 @@ from poisonjax.types import Array
 
 
 class Conv(nn.Module):
-    """nn.Conv for images [b h w c], with its parameters and initialisers, computed by `conv` in `dtype`.
+    """nn.Conv for images [b h w c], with the same parameters and initialisers, computed by `conv` in `dtype`.
 
-    feature_group_count: 1, or the number of channels for a `depthwise_conv`, which has as many features. ValueError
-    for another one.
+    feature_group_count: 1, or the number of channels for a `depthwise_conv` with as many features; else
+    ValueError.
     """
 
     features: int
@@ -32,8 +32,8 @@ class Conv(nn.Module):
         channels, groups = x.shape[-1], self.feature_group_count
         if groups != 1 and not groups == channels == self.features:
             raise ValueError(
-                f"feature_group_count must be 1, or the {channels} channels if there are as many features, got "
-                f"{groups} for {self.features} features"
+                f"feature_group_count must be 1, or {channels} (the channels) with {channels} features, got {groups} "
+                f"with {self.features} features"
             )
         kernel = self.param(
             "kernel", nn.initializers.lecun_normal(), (*self.kernel_size, channels // groups, self.features)
@@ -46,29 +46,29 @@ class Conv(nn.Module):
 
 
 def batch_norm(x: Array, train: bool, dtype: str = "float32", sync: bool = True) -> Array:
-    """flax's BatchNorm inside a compact module (Ioffe & Szegedy 2015, algorithm 1); running averages keep 0.9 a step.
+    """flax's BatchNorm inside a compact module (Ioffe & Szegedy 2015, algorithm 1), with momentum 0.9.
 
-    x [b ... c] -> the same, in `dtype`. When training, mean and variance are those of the rows of all devices, or
-    without `sync` of each device's own, which costs no all-reduce.
+    x [b ... c] -> the same shape, in `dtype`. In training, mean and variance are over the rows of all devices, or,
+    without `sync`, of each device, which costs no all-reduce.
     """
     axis = distributed.axis() if train and sync else None
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, axis_name=axis)(x)
 
 
 class Dropout(nn.Module):
-    """Sets a fraction `rate` of the numbers of each row to 0 and scales up the rest. ValueError unless 0 <= rate < 1.
+    """Dropout with a key for each row: the fraction `rate` of its values becomes 0, the rest is scaled up.
 
-    The noise of a row depends on its key and on this layer's place in the network alone: not on the other rows, nor
-    on how rows are spread over devices.
+    The noise of a row depends only on its key and on this layer's path in the network, not on the other rows or on
+    devices. ValueError unless 0 <= rate < 1.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Array, keys: Array | None) -> Array:
-        """x [b ...], keys [b], one a row, or None for evaluation: x as it is."""
+        """Apply to x [b ...] with keys [b], one per row; None leaves x unchanged, for evaluation."""
         if not 0 <= self.rate < 1:
-            raise ValueError(f"a dropout rate must lie in [0, 1), got {self.rate}")
+            raise ValueError(f"dropout rate must lie in [0, 1), got {self.rate}")
         if keys is None:
             return x
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, zlib.crc32("/".join(self.path).encode()))

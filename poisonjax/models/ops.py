@@ -1,4 +1,4 @@
-"""Array operations whose gradients are as fast inside a loop on a CPU as outside one."""
+"""Array operations whose gradients are as fast inside a loop on a CPU as outside it."""
 
 from collections.abc import Sequence
 from functools import partial, reduce
@@ -10,15 +10,15 @@ from jax import lax
 from poisonjax.types import Array
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added (above, below), (left, right)
-_FEW_CHANNELS = 4  # of an image: back to so few, most of the work of a convolution is wasted
+_FEW_CHANNELS = 4  # of an image: a gradient convolution to so few wastes most of its work
 
 
 def conv(x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: str | Sequence = "SAME") -> Array:
-    """x [b h w c] and kernel [i j c f] of one dtype -> [b h' w' f], as lax.conv_general_dilated has it.
+    """Convolve x [b h w c] with kernel [i j c f] of the same dtype: [b h' w' f], as lax.conv_general_dilated does.
 
-    padding: 'SAME', 'VALID' or ((above, below), (left, right)). On GPU and TPU it is lax.conv_general_dilated. XLA
-    makes the gradients of that slow on a CPU inside while, scan and fori_loop, where they leave the layout that it
-    is fast in (github.com/jax-ml/jax/issues/12868), so there they are written out. Reverse mode only, of any order.
+    padding: 'SAME', 'VALID' or ((above, below), (left, right)). On GPU and TPU this is lax.conv_general_dilated. On a
+    CPU, XLA makes its gradients slow inside while, scan and fori_loop, where they leave the fast layout
+    (github.com/jax-ml/jax/issues/12868), so they are written out here. Reverse mode only, of any order.
     """
     return _conv(x, kernel, *_geometry(x, kernel, stride, padding))
 
@@ -47,7 +47,7 @@ _conv.defvjp(_forward, _backward)
 
 
 def _by_platform(cpu, default, *arrays, **keywords):
-    """The one place that chooses: by the platform that the program is lowered for, not by this machine's."""
+    """Choose by the platform that the program is lowered for, not by this machine's; the only place that does."""
     return lax.platform_dependent(*arrays, cpu=partial(cpu, **keywords), default=partial(default, **keywords))
 
 
@@ -64,31 +64,32 @@ def _cpu_conv(x, kernel, strides, pads):
     if _as_product(x, kernel):
         return _patches_conv(x, kernel, strides, pads)
     if strides == (1, 1) and pads == ((0, 0), (0, 0)):
-        # Without padding XLA of jax 0.10 first copies all patches to fresh memory; a row that is cut off is cheaper.
+        # Without padding, XLA in jax 0.10 first copies all patches to new memory; cutting off an added row is cheaper.
         return _lax_conv(x, kernel, strides, ((0, 1), (0, 0)))[:, :-1]
     return _lax_conv(x, kernel, strides, pads)
 
 
 def _cpu_gradients(x, kernel, g, strides, pads):
-    """Both are convolutions in the layout that loops leave fast, whose kernels are the turned one and g.
+    """Input gradient: convolution of g with the flipped kernel. Kernel gradient: convolution of x with g.
 
-    With a stride they would be dilated, which XLA is slow at, so there too they are products.
+    Both are in NHWC/HWIO, the layout that XLA keeps fast inside loops. With a stride they would be dilated, which is
+    slow in XLA, so they are matrix products instead.
     """
     if strides != (1, 1) or _as_product(x, kernel):
         return jax.vjp(partial(_patches_conv, strides=strides, pads=pads), x, kernel)[1](g)
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape, pads, strict=False))
     to_kernel = _lax_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1), pads)
-    return _conv(g, turned, (1, 1), rest), to_kernel.transpose(1, 2, 0, 3)
+    return _conv(g, flipped, (1, 1), rest), to_kernel.transpose(1, 2, 0, 3)
 
 
 def _as_product(x, kernel) -> bool:
-    """Whether a product of matrices is the faster way, both to the output and back to x."""
+    """True if a matrix product is faster, both for the output and for the gradient of x."""
     return x.shape[-1] <= _FEW_CHANNELS or kernel.shape[:2] == (1, 1)
 
 
 def _patches_conv(x, kernel, strides, pads):
-    """As products of matrices, which loops leave fast."""
+    """Convolution as matrix products, which stay fast inside loops."""
     if any(size % step for size, step in zip(kernel.shape, strides, strict=False)):
         return _all_patches_conv(x, kernel, strides, pads)
     if x.shape[-1] <= _FEW_CHANNELS:
@@ -105,7 +106,7 @@ def _all_patches_conv(x, kernel, strides, pads):
 def _blocks(x, kernel, strides, pads):
     """x in blocks of the size of a stride, [b rows i columns jc], and a kernel of whole blocks, [rows i columns jc f].
 
-    Pixels beside each other in a block are also in memory, so that a tap is longer and there are fewer of them.
+    Neighbouring pixels of a block are contiguous in memory, so taps are longer and fewer.
     """
     (b, *_, channels), (i, j), (height, width, _, features) = x.shape, strides, kernel.shape
     sides = zip(x.shape[1:], kernel.shape, strides, pads, strict=False)
@@ -116,7 +117,7 @@ def _blocks(x, kernel, strides, pads):
 
 
 def _whole_blocks(pixels, size, step, pad):
-    """How many blocks of `step` pixels a kernel of that size sees of a side, and the padding that makes them whole."""
+    """Number of blocks of `step` pixels that a kernel of this size sees along a side, and the padding to whole ones."""
     low, high = pad
     blocks = (pixels + low + high - size) // step + size // step
     return blocks, (low, blocks * step - low - pixels, 0)
@@ -124,12 +125,12 @@ def _whole_blocks(pixels, size, step, pad):
 
 def _space_to_depth(x, kernel):
     """The rows of a block as channels: x [b rows columns ijc], kernel [rows columns ijc f]."""
-    turned, kernel = x.swapaxes(2, 3), kernel.swapaxes(1, 2)
-    return turned.reshape(*turned.shape[:3], -1), kernel.reshape(*kernel.shape[:2], -1, kernel.shape[-1])
+    x, kernel = x.swapaxes(2, 3), kernel.swapaxes(1, 2)
+    return x.reshape(*x.shape[:3], -1), kernel.reshape(*kernel.shape[:2], -1, kernel.shape[-1])
 
 
 def _row_patches_conv(x, kernel):
-    """Patches of one row of blocks times each row of the kernel; what these give is added up (im2col and kn2row)."""
+    """Patches of one row of blocks times each row of the kernel, then summed (im2col and kn2row)."""
     rows, i, columns, _, features = kernel.shape
     height, width = x.shape[1] - rows + 1, x.shape[3] - columns + 1
     taps = [x[:, :, line, at : at + width] for line in range(i) for at in range(columns)]
@@ -139,7 +140,7 @@ def _row_patches_conv(x, kernel):
 
 @jax.custom_vjp
 def _product(x, weights):
-    """x [... k] times weights [k f]; jax's own gradient for the weights copies g [... f] first, to transpose it."""
+    """x [... k] times weights [k f]; jax's own gradient for the weights first copies g [... f] to transpose it."""
     return x @ weights
 
 
@@ -157,7 +158,7 @@ _product.defvjp(_product_forward, _product_backward)
 
 
 def _taps(x, size, strides, pads):
-    """What each of the rows x columns of a kernel sees of x, in order: as many slices."""
+    """The slices of x that each of the rows x columns taps of a kernel sees, in order."""
     (rows, columns), (down, right) = size, strides
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
     height, width = (x.shape[1] - rows) // down + 1, (x.shape[2] - columns) // right + 1
@@ -168,9 +169,9 @@ def _taps(x, size, strides, pads):
 def depthwise_conv(
     x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: str | Sequence = "SAME"
 ) -> Array:
-    """x [b h w c] and kernel [i j 1 c] of one dtype -> [b h' w' c]: each channel with a kernel of its own.
+    """Convolve each channel of x [b h w c] with its own kernel, [i j 1 c] of the same dtype: [b h' w' c].
 
-    Otherwise as `conv`. XLA's own gradients of it are tens to hundreds of times slower in loops on a CPU.
+    Otherwise as `conv`. XLA's own gradients are tens to hundreds of times slower in loops on a CPU.
     """
     return _depthwise(x, kernel, *_geometry(x, kernel, stride, padding))
 
@@ -192,7 +193,7 @@ _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _sum_of_slices(x, kernel, strides, pads):
-    """For each tap of the kernel a slice of x times its weights, added up in float32."""
+    """Sum, in float32, of a slice of x times the weights of each tap of the kernel."""
     parts = zip(_taps(x, kernel.shape[:2], strides, pads), kernel.reshape(-1, x.shape[-1]), strict=True)
     return sum(part.astype(jnp.float32) * weights for part, weights in parts).astype(x.dtype)
 
@@ -207,9 +208,9 @@ def _cpu_depthwise_gradients(x, kernel, g, strides, pads):
 
 @jax.custom_vjp
 def relu(x: Array) -> Array:
-    """x [...] -> max(x, 0), like jax.nn.relu, but keeps the result for its gradient, not x. Reverse mode only.
+    """max(x, 0), like jax.nn.relu, but the gradient keeps the result instead of x. Reverse mode only.
 
-    On a CPU WongCNN trains faster with it, and the other networks for MNIST as fast. Those for CIFAR-10 keep
+    On a CPU, WongCNN trains faster with it, and the other MNIST networks as fast. The CIFAR-10 networks use
     jax.nn.relu, since MobileNet is slower with this one (jax 0.12).
     """
     return _by_platform(_cpu_relu, jax.nn.relu, x)
@@ -228,12 +229,12 @@ relu.defvjp(_relu_forward, _relu_backward)
 
 
 def _cpu_relu(x):
-    """With a zero that XLA cannot see: a zero that it knows it writes out as an array, and then keeps x as well."""
+    """Hide the zero from XLA, which would write a constant out as an array and keep x as well."""
     return jnp.maximum(x, lax.optimization_barrier(jnp.zeros((), x.dtype)))
 
 
 def max_pool2(x: Array) -> Array:
-    """x [b h w c] -> [b h//2 w//2 c], the maximum of each 2x2 block; an odd last row or column is dropped.
+    """Maximum of each 2x2 block: x [b h w c] -> [b h//2 w//2 c]; an odd last row or column is dropped.
 
     Pixels that tie for the maximum share its gradient equally (nn.max_pool gives all of it to the first).
     """

@@ -1,4 +1,4 @@
-"""The layers are those of flax, with dropout that depends on each row alone."""
+"""Layers compute what flax computes; dropout of a row depends on that row alone."""
 
 import chex
 import jax
@@ -24,7 +24,7 @@ def drawn(shape):
         {"dtype": "bfloat16"},
     ],
 )
-def test_conv_module_is_that_of_flax(settings):
+def test_conv_module_equals_that_of_flax(settings):
     x = drawn((2, 9, 8, 6))
     settings = {"features": 7, "kernel_size": (3, 3)} | settings
     ours, theirs = Conv(**settings), nn.Conv(**settings)
@@ -39,7 +39,7 @@ def test_conv_module_is_that_of_flax(settings):
 
 @pytest.mark.parametrize("features, groups", [(6, 2), (12, 6), (2, 2)])
 def test_conv_module_refuses_other_groups(features, groups):
-    with pytest.raises(ValueError, match=f"must be 1, or the 6 channels .* got {groups} for {features} features"):
+    with pytest.raises(ValueError, match=f"must be 1, or 6 .* got {groups} with {features} features"):
         jax.eval_shape(Conv(features, feature_group_count=groups).init, jax.random.key(0), jnp.zeros((1, 4, 4, 6)))
 
 
@@ -62,7 +62,7 @@ def normed(x, dtype="float32", sync=True):
     return out, new["batch_stats"]["BatchNorm_0"]
 
 
-def test_batch_norm_follows_the_batch_in_training_and_the_averages_in_evaluation():
+def test_batch_norm_uses_the_batch_in_training_and_the_averages_in_evaluation():
     x = 3 * drawn((5, 4, 3, 2)) + 7
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     out, averages = normed(x)
@@ -108,7 +108,7 @@ def row_keys(rows):
     return jax.random.split(jax.random.key(3), rows)
 
 
-def test_dropout_keeps_the_promised_share_and_the_mean():
+def test_dropout_keeps_the_given_fraction_and_the_mean():
     out = jax.jit(Dropout(0.25).apply)({}, jnp.ones((50, 40, 10)), row_keys(50))
     np.testing.assert_allclose(np.unique(out), [0, 1 / 0.75], rtol=1e-6)
     assert abs(float((out == 0).mean()) - 0.25) < 0.02  # more than 5 standard deviations of 20,000 draws
@@ -123,7 +123,7 @@ def test_dropout_of_a_row_does_not_depend_on_the_other_rows():
     assert len({row.tobytes() for row in np.asarray(whole == 0)}) == 6
 
 
-def test_dropout_layers_of_one_network_have_noise_of_their_own():
+def test_dropout_layers_of_one_network_have_different_noise():
     class Twice(nn.Module):
         @nn.compact
         def __call__(self, x, keys):

@@ -94,7 +94,7 @@ def platform(request, monkeypatch):
 
 
 @pytest.mark.parametrize("image, kernel, stride, padding", CASES.values(), ids=CASES)
-def test_convolution_and_gradients_are_those_of_lax(image, kernel, stride, padding):
+def test_convolution_and_gradients_equal_those_of_lax(image, kernel, stride, padding):
     arrays = drawn([(2, *image), kernel])
     ours, theirs = (jax.jit(result_and_gradients(each, stride, padding)) for each in (our_conv, lax_conv))
     chex.assert_trees_all_close(ours(*arrays), theirs(*arrays), atol=1e-4, rtol=1e-4)
@@ -167,7 +167,7 @@ def training_loop(stride, padding):
         ("depthwise, stride", 0),
     ],
 )
-def test_on_cpu_every_convolution_in_a_loop_has_the_fast_layout(case, count):
+def test_convolutions_in_a_loop_have_the_fast_layout_on_cpu(case, count):
     image, kernel, stride, padding = CASES[case]
     text = optimised(training_loop(stride, padding), *drawn([(3, *image), kernel]))
     convolutions = re.findall(r" convolution\(.*", text)
@@ -180,7 +180,7 @@ def test_on_cpu_every_convolution_in_a_loop_has_the_fast_layout(case, count):
 @pytest.mark.parametrize(
     "case", ["grey image", "channels, unpadded", "stride of the small network", "its second layer", "depthwise, stride"]
 )
-def test_lowered_for_an_accelerator_it_is_lax_convolution(case, platform):
+def test_convolution_for_an_accelerator_is_that_of_lax(case, platform):
     image, kernel, stride, padding = CASES[case]
     arrays = drawn([(3, *image), kernel])
     ours, theirs = (
@@ -208,7 +208,7 @@ def out_and_gradient(x, g):
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (2, 7, 5, 3)])
-def test_max_pool_and_gradient_are_those_of_flax(shape, platform):
+def test_max_pool_and_gradient_equal_those_of_flax(shape, platform):
     (x,) = drawn([shape])  # no two values are equal
     theirs, pull_theirs = jax.vjp(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)
     (g,) = drawn([theirs.shape])
@@ -234,7 +234,7 @@ def test_max_pool_loses_no_gradient(platform):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_relu_and_gradient_are_those_of_jax(dtype, platform):
+def test_relu_and_gradient_equal_those_of_jax(dtype, platform):
     x = jnp.array([-jnp.inf, -2, -0.0, 0, 0.5, 3, jnp.inf, jnp.nan], dtype)
     g = jnp.arange(1, len(x) + 1, dtype=dtype)
     ours, theirs = (jax.jit(lambda x, g, f=f: (f(x), *jax.vjp(f, x)[1](g)))(x, g) for f in (relu, nn.relu))

@@ -222,7 +222,7 @@ def test_the_same_command_again_trains_nothing_and_shows_the_results(
         ([RATES, "--set=train.warmup=.5"], 'set is ["train.max_steps=1"] there, ["train.max_steps=1", "train.warmup'),
         (["--sweep=train.warmup=.5"], 'sweep is ["poison.rate"] there, ["train.warmup"] here'),
         ([RATES, "--experiment=mnist_clean_label"], 'experiment is "mnist_badnets" there, "mnist_clean_label" here'),
-        ([], "is of another run"),
+        ([], "belongs to a different run"),
     ],
 )
 def test_the_workdir_of_another_sweep_is_refused(stopped_and_finished, data_dir, monkeypatch, capsys, flags, message):
@@ -230,7 +230,7 @@ def test_the_workdir_of_another_sweep_is_refused(stopped_and_finished, data_dir,
     monkeypatch.setattr(runner, "run", None)
     assert swept(workdir, data_dir, *flags) == 2
     line = capsys.readouterr().err
-    assert message in line and "give another --workdir" in line and line.count("\n") == 1
+    assert message in line and "choose another folder" in line and line.count("\n") == 1
     assert statuses(workdir) == ["done", "done"]
 
 
