@@ -100,10 +100,10 @@ def theirs(model: ResNet18, state: TrainState, examples: Examples, attack: AutoA
     agree(net, model, state, examples)
     whole = pyautoattack.AutoAttack(net, norm="Linf", eps=attack.ball.eps, seed=0, device=DEVICE)
     begin = time.perf_counter()
-    made = whole.run_standard_evaluation(x, label, batch_size=batch)[0]
+    x_adv = whole.run_standard_evaluation(x, label, batch_size=batch)[0]
     seconds = time.perf_counter() - begin
     with torch.no_grad():
-        left = net(made.to(DEVICE)).argmax(-1).cpu() == label
+        left = net(x_adv.to(DEVICE)).argmax(-1).cpu() == label
     return {"robust": float(left.float().mean()), "rate": len(label) / seconds}
 
 

@@ -31,7 +31,7 @@ class Attack(Protocol):
 
 
 class Cost(NamedTuple):
-    """What an attack spends on one image, at most. gradients: of the logits. queries: forward passes beside those."""
+    """The largest cost of an attack on one image. gradients: of the logits. queries: other forward passes."""
 
     gradients: int = 0
     queries: int = 0

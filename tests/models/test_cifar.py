@@ -60,8 +60,8 @@ def convolutions(model, side):
     """Of one image, in evaluation: (path of the module, output) for every convolution."""
     x = jnp.zeros((1, side, side, 3))
     filtered = {"capture_intermediates": lambda module, _: isinstance(module, Conv), "mutable": ["intermediates"]}
-    _, seen = jax.eval_shape(lambda variables: model.apply(variables, x, **filtered), shapes(model))
-    leaves = jax.tree_util.tree_leaves_with_path(seen["intermediates"])
+    _, captured = jax.eval_shape(lambda variables: model.apply(variables, x, **filtered), shapes(model))
+    leaves = jax.tree_util.tree_leaves_with_path(captured["intermediates"])
     return [([key.key for key in path[:-2]], out) for path, out in leaves]
 
 
@@ -78,8 +78,8 @@ def multiplications(model, side):
 def test_sizes_are_the_published_ones(model, parameters, features):
     variables = shapes(model)
     assert count(variables["params"]) == parameters
-    logits, seen = jax.eval_shape(model.apply, variables, jnp.zeros((3, 32, 32, 3)))
-    chex.assert_shape((logits, seen), [(3, model.classes), (3, features)])
+    logits, penultimate = jax.eval_shape(model.apply, variables, jnp.zeros((3, 32, 32, 3)))
+    chex.assert_shape((logits, penultimate), [(3, model.classes), (3, features)])
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_only_convolutions_are_in_bfloat16(model):
     assert {out.dtype for _, out in convolutions(half, 32)} == {jnp.dtype("bfloat16")}
     trained = jax.eval_shape(functools.partial(half.apply, train=True, mutable=["batch_stats"]), variables, x)[1]
     chex.assert_trees_all_equal_shapes_and_dtypes(trained["batch_stats"], variables["batch_stats"])
-    made, exact = (evaluate(each, variables, x) for each in (half, model))
-    for ours, theirs in zip(made, exact, strict=True):
+    rounded, exact = (evaluate(each, variables, x) for each in (half, model))
+    for ours, theirs in zip(rounded, exact, strict=True):
         assert ours.dtype == jnp.float32
         assert 0 < jnp.linalg.norm(ours - theirs) < 0.05 * jnp.linalg.norm(theirs)
 

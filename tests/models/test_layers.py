@@ -31,10 +31,10 @@ def test_conv_module_equals_that_of_flax(settings):
     variables, same = (jax.jit(module.init)(jax.random.key(1), x) for module in (ours, theirs))
     chex.assert_trees_all_equal(variables, same)
     variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)  # so that a bias is seen
-    made, expected = (jax.jit(module.apply)(variables, x) for module in (ours, theirs))
-    assert made.dtype == expected.dtype
-    tolerance = 1e-5 if made.dtype == jnp.float32 else 0.05
-    chex.assert_trees_all_close(made.astype(jnp.float32), expected.astype(jnp.float32), atol=tolerance)
+    outputs, expected = (jax.jit(module.apply)(variables, x) for module in (ours, theirs))
+    assert outputs.dtype == expected.dtype
+    tolerance = 1e-5 if outputs.dtype == jnp.float32 else 0.05
+    chex.assert_trees_all_close(outputs.astype(jnp.float32), expected.astype(jnp.float32), atol=tolerance)
 
 
 @pytest.mark.parametrize("features, groups", [(6, 2), (12, 6), (2, 2)])

@@ -75,11 +75,11 @@ def test_all_but_the_last_layer_are_in_bfloat16(model):
     half, (variables, x) = dataclasses.replace(model, dtype="bfloat16"), ready(model)
     shapes = jax.eval_shape(half.init, jax.random.key(0), x)
     chex.assert_trees_all_equal_shapes_and_dtypes(shapes, variables)
-    made, exact = (jax.jit(each.apply)(variables, x) for each in (half, model))
-    for ours, theirs in zip(made, exact, strict=True):
+    rounded, exact = (jax.jit(each.apply)(variables, x) for each in (half, model))
+    for ours, theirs in zip(rounded, exact, strict=True):
         assert ours.dtype == jnp.float32
         assert 0 < jnp.linalg.norm(ours - theirs) < 0.05 * jnp.linalg.norm(theirs)
-    np.testing.assert_allclose(last_layer(variables, made[1]), made[0], atol=1e-5)
+    np.testing.assert_allclose(last_layer(variables, rounded[1]), rounded[0], atol=1e-5)
 
 
 @named(SMALL)

@@ -52,11 +52,11 @@ def bits(tree) -> list:
     return [structure, *((leaf.dtype, leaf.shape, leaf.tobytes()) for leaf in leaves)]
 
 
-def assert_is_step(found, step: int) -> None:
-    assert found is not None
-    assert found[0] == step
-    assert bits(found[1]) == bits(state_of(step))
-    assert found[2] == meta_of(step)
+def assert_is_step(restored, step: int) -> None:
+    assert restored is not None
+    assert restored[0] == step
+    assert bits(restored[1]) == bits(state_of(step))
+    assert restored[2] == meta_of(step)
 
 
 def refuse(line: str) -> None:
@@ -73,9 +73,9 @@ def saved(folder: Path, *steps: int, **options) -> Checkpoints:
 def test_state_and_meta_are_restored_bit_for_bit_in_the_structure_of_like(tmp_path):
     saved(tmp_path / "new" / "folder", 3)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), state_of(0))
-    found = saved(tmp_path / "new" / "folder").latest(like)
-    assert_is_step(found, 3)
-    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(found[1]))
+    restored = saved(tmp_path / "new" / "folder").latest(like)
+    assert_is_step(restored, 3)
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(restored[1]))
 
 
 def test_new_folder_has_no_checkpoint_and_stays_empty(tmp_path):
@@ -154,8 +154,8 @@ def test_damage_to_any_file_restores_the_same_arrays_or_the_checkpoint_before_wi
     for name, file, content in list(damages(tmp_path / "2")):
         file.unlink() if content is None else file.write_bytes(content)
         warnings.clear()
-        found = checkpoints.latest(state_of(0))
-        assert_is_step(found, 1 if warnings else 2)
+        restored = checkpoints.latest(state_of(0))
+        assert_is_step(restored, 1 if warnings else 2)
         if warnings:
             (line,) = warnings
             assert line.startswith(f"checkpoint {tmp_path / '2'} is damaged (") and "\n" not in line
@@ -267,10 +267,10 @@ def test_kill_9_at_any_moment_of_a_save_loses_nothing_that_was_saved(tmp_path):
         with contextlib.suppress(EOFError):
             while True:
                 last = reports.recv()
-        found = saved(tmp_path).latest(state_of(0))  # `refuse`: a kill is not damage
-        step = found[0]
+        restored = saved(tmp_path).latest(state_of(0))  # `refuse`: a kill is not damage
+        step = restored[0]
         assert step in (last, last + 1)
-        assert_is_step(found, step)
+        assert_is_step(restored, step)
     assert step > 10
 
 

@@ -57,8 +57,8 @@ def test_evaluated_closures_are_freed_with_the_caches():
 
 
 def test_equal_arguments_share_a_program():
-    made = []
-    program = distributed.cached(lambda *arguments: made.append(arguments) or len(made))
+    calls = []
+    program = distributed.cached(lambda *arguments: calls.append(arguments) or len(calls))
     assert [program("a", 1), program("a", 1), program("a", 2)] == [1, 1, 2]
     distributed.clear_caches()
     assert program("a", 1) == 3

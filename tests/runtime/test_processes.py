@@ -40,8 +40,8 @@ def assert_same(record, plain, seeds):
     assert record["arms"].keys() == plain["arms"].keys() and len(record["seeds"]) == seeds
     for arm, metrics in plain["arms"].items():
         for name in ("clean_accuracy", "attack_success_rate", "robust_accuracy"):
-            expected, found = (of[name]["per_seed"][:seeds] for of in (metrics, record["arms"][arm]))
-            np.testing.assert_allclose(found, expected, atol=0.05, err_msg=f"{arm} {name}")
+            expected, measured = (of[name]["per_seed"][:seeds] for of in (metrics, record["arms"][arm]))
+            np.testing.assert_allclose(measured, expected, atol=0.05, err_msg=f"{arm} {name}")
 
 
 def test_streamed_data_gives_the_same_record(plain, data_dir, tmp_path):

@@ -194,13 +194,13 @@ def test_full_disk_leaves_the_old_file(tmp_path):
 
 
 def test_write_is_synced_before_the_rename(tmp_path, monkeypatch):
-    seen = []
+    calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (seen.append(name), real(*args)))
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
     write_atomic(tmp_path / "a", "é")
     write_atomic(tmp_path / "a", b"\x00\xff")
-    assert seen == ["fsync", "replace", "fsync"] * 2
+    assert calls == ["fsync", "replace", "fsync"] * 2
     assert (tmp_path / "a").read_bytes() == b"\x00\xff"
 
 
