@@ -1,11 +1,11 @@
-"""Each attack beside a reference implementation, on the same networks and images: how strong, how fast.
+"""Strength and speed of each attack beside a reference implementation, on the same networks and images.
 
     pip install -r requirements-dev.txt
     python benchmarks/attacks_vs_reference.py
     python benchmarks/attacks_vs_reference.py --images 1000 --pairs pgd autoattack --repeats 3 --json out.json
 
-The networks are those of the tests, one after standard and one after adversarial training on MNIST, with the same
-weights in JAX and PyTorch. Ours is compiled before the clock starts. Both take turns; the times are medians.
+The networks are those of the tests, after standard and after adversarial training on MNIST, with the same weights in
+JAX and PyTorch. Ours is compiled before it is timed. Both take turns; times are medians.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def foolbox_torch(name: str, bounded: bool = True, **settings) -> Reference:
 
 
 def foolbox_jax(name: str, **settings) -> Reference:
-    """An attack of foolbox on the JAX network, compiled as foolbox is given it."""
+    """An attack of foolbox on the compiled JAX network."""
 
     def prepared(net: Victim, attack: AnyAttack):
         import eagerpy
@@ -75,7 +75,7 @@ def foolbox_jax(name: str, **settings) -> Reference:
 
 
 def official(which: str) -> Reference:
-    """A stage of the authors' AutoAttack, or the whole of it, with the budget of ours."""
+    """The authors' AutoAttack, whole or one stage, with the budget of ours."""
 
     def prepared(net: Victim, attack: AnyAttack):
         import pyautoattack
@@ -97,8 +97,11 @@ def official(which: str) -> Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Our attack and its reference. adversarial: which of the two networks. order: of the distance that is compared,
-    None for attacks of a given size."""
+    """Our attack and its reference.
+
+    adversarial: true for the adversarially trained network. order: of the norm whose distance is compared; None for
+    attacks of a given size.
+    """
 
     ours: AnyAttack
     theirs: Reference
@@ -142,7 +145,7 @@ PAIRS = {
 
 
 def compiled(net: Victim, attack: AnyAttack) -> Callable[[], np.ndarray]:
-    """Our attack, ready to run."""
+    """Our attack, compiled."""
     program = compilation.jit(lambda x, y, key: attack(net.logits_fn, x, y, key))
     key = jax.random.key(0)
     ready = program.lower(net.x, net.y, key).compile()
@@ -150,35 +153,35 @@ def compiled(net: Victim, attack: AnyAttack) -> Callable[[], np.ndarray]:
 
 
 def measured(pair: Pair, images: int, repeats: int) -> dict:
-    """Strength and images/s of both."""
+    """Strength and images/s of both attacks."""
     net = victim(pair.adversarial, images)
     runs = {"ours": compiled(net, pair.ours), "theirs": pair.theirs(net, pair.ours)}
-    seconds, made = {who: [] for who in runs}, {}
+    seconds, images_of = {who: [] for who in runs}, {}
     for _ in range(repeats):
         for who, run in runs.items():
             begin = time.perf_counter()
-            made[who] = run()
+            images_of[who] = run()
             seconds[who].append(time.perf_counter() - begin)
-    strength = {who: strong(net, images, pair) for who, images in made.items()}
+    strength = {who: strong(net, x_adv, pair) for who, x_adv in images_of.items()}
     rates = {who: images / statistics.median(each) for who, each in seconds.items()}
     return {"reference": pair.who, "images": images, "strength": strength, "rate": rates}
 
 
 def strong(net: Victim, x_adv: np.ndarray, pair: Pair) -> dict:
-    """Robust accuracy, an image outside of the ball counting as robust; or the median distance of what was turned."""
+    """Robust accuracy, where images outside the ball count as robust, or median distance of successful attacks."""
     change = (x_adv - np.asarray(net.x)).reshape(len(x_adv), -1)
     if pair.order is None:
         ball = getattr(pair.ours, "ball", None) or Linf(pair.ours.eps)
         size = np.linalg.norm(change, 2 if isinstance(ball, L2) else np.inf, axis=1)
         shown = jnp.where((size <= ball.eps * (1 + 1e-4))[:, None, None, None], x_adv, net.x)
         return {"robust_accuracy": robust_accuracy(net.logits_fn, shown, net.y)}
-    turned = np.asarray(jnp.argmax(net.logits_fn(jnp.asarray(x_adv)), -1) != net.y)
-    length = np.where(turned, np.linalg.norm(change, pair.order, axis=1), np.inf)  # not turned: as far as can be
+    fooled = np.asarray(jnp.argmax(net.logits_fn(jnp.asarray(x_adv)), -1) != net.y)
+    length = np.where(fooled, np.linalg.norm(change, pair.order, axis=1), np.inf)  # a failure is infinitely far
     return {"median_distance": float(np.median(length))}
 
 
 def line(name: str, pair: Pair, row: dict) -> str:
-    """A row of the table."""
+    """Row of the table."""
     (what, ours), theirs = next(iter(row["strength"]["ours"].items())), next(iter(row["strength"]["theirs"].values()))
     shown = [f"{100 * each:.1f} %" if what == "robust_accuracy" else f"{each:.3f}" for each in (ours, theirs)]
     rates = [row["rate"][who] for who in ("ours", "theirs")]
@@ -195,17 +198,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=500, help="of the MNIST test images (default: 500)")
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS), metavar="PAIR", help=", ".join(PAIRS))
-    parser.add_argument("--repeats", type=int, default=1, help="how often both take their turn (default: 1)")
-    parser.add_argument("--json", type=Path, help="the numbers, in a file")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of both, whose median is shown (default: 1)")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
     args = parser.parse_args()
-    found = {"machine": machine(), "pairs": {}}
-    print(", ".join(f"{key} {value}" for key, value in found["machine"].items()))
+    results = {"machine": machine(), "pairs": {}}
+    print(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
     print(f"\n| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|", flush=True)
     for name in args.pairs:
-        found["pairs"][name] = measured(PAIRS[name], args.images, args.repeats)
-        print(line(name, PAIRS[name], found["pairs"][name]), flush=True)
+        results["pairs"][name] = measured(PAIRS[name], args.images, args.repeats)
+        print(line(name, PAIRS[name], results["pairs"][name]), flush=True)
     if args.json:
-        args.json.write_text(json.dumps(found, indent=1))
+        args.json.write_text(json.dumps(results, indent=1))
     return 0
 
 

@@ -1,11 +1,11 @@
-"""AutoAttack beside its authors' code, on a ResNet-18 that a run of launch.py left and on its own test images.
+"""AutoAttack beside its authors' code, on a ResNet-18 that launch.py trained, and its test images.
 
     pip install -r requirements-dev.txt
     python launch.py --experiment=cifar10_badnets_resnet18
-    python benchmarks/autoattack_vs_authors.py --victim=runs/cifar10_badnets_resnet18/small --arm=pgd_at_madry
+    python benchmarks/autoattack_vs_authors.py --victim=runs/cifar10_badnets_resnet18/small --arm=pgd_at
 
-Same weights in JAX and PyTorch, both float32 (TF32 on a GPU), same images, the published budgets. Ours is
-`poisonjax.evaluation.robustness`, as `poisonjax.runs.attack` runs it; its rate is without compilation. Both run once.
+Both have the same weights in float32 (TF32 on a GPU), the same images and the published budgets. Ours is
+`poisonjax.evaluation.robustness`, as in `poisonjax.runs.attack`; its rate excludes compilation. Both run once.
 """
 
 import argparse
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.throughput import machine
 from poisonjax.attacks import AutoAttack, Linf
 from poisonjax.evaluation import robustness
-from poisonjax.evaluation.victim import Network
+from poisonjax.evaluation.victim import network_victim
 from poisonjax.models import ResNet18
 from poisonjax.reports.console import say
 from poisonjax.runs import attack as command
@@ -53,20 +53,20 @@ def twin(model: ResNet18, state: TrainState):
 
 
 def merged(one: dict, other: dict) -> dict:
-    """Two trees, of which only nodes may have the same names, as one."""
+    """Merge two trees whose leaves have different names."""
     return {
         key: merged(one[key], other[key]) if key in one and key in other else (one | other)[key] for key in one | other
     }
 
 
 def layers(tree: dict, kind: str) -> list[dict]:
-    """The numbers of the layers of a kind, in the order in which images meet them."""
+    """Parameters of the layers of a kind, in the order of the forward pass."""
     own = [tree[key] for key in sorted(tree) if key.startswith(f"{kind}_")]
     return own + [each for key in sorted(tree) if key.startswith("_Block") for each in layers(tree[key], kind)]
 
 
 def fill(layer, numbers: dict) -> None:
-    """Gives a layer of PyTorch the numbers of one of flax, and a convolution of stride 2 its padding."""
+    """Copy parameters of flax into a PyTorch layer; a convolution of stride 2 gets flax's padding."""
     from torch.nn import functional as F
 
     weight = numbers.get("kernel", numbers.get("scale"))
@@ -82,16 +82,16 @@ def fill(layer, numbers: dict) -> None:
 
 
 def ours(model: ResNet18, state: TrainState, examples: Examples, attack: AutoAttack, batch: int) -> dict:
-    """Robust accuracy, and images/s without compiling."""
-    network, there = Network(model), distributed.replicate(state)
-    seen = robustness.look(network, there, examples, attack, batch)
-    measured = robustness.judge(network, there, examples, attack, jax.random.key(0), batch, seen).measured
+    """Robust accuracy and images/s of ours, without compilation."""
+    victim = distributed.replicate(network_victim(model, state))
+    clean = robustness.look(victim, examples, attack, batch)
+    measured = robustness.judge(victim, examples, attack, jax.random.key(0), batch, clean).measured
     hits, of = measured["robust"]
     return {"robust": hits / of, "rate": measured["images_per_second"], "stages": measured["stages"]}
 
 
 def theirs(model: ResNet18, state: TrainState, examples: Examples, attack: AutoAttack, batch: int) -> dict:
-    """The same of the authors' code."""
+    """Robust accuracy and images/s of the authors' code."""
     import pyautoattack
     import torch
 
@@ -100,33 +100,33 @@ def theirs(model: ResNet18, state: TrainState, examples: Examples, attack: AutoA
     agree(net, model, state, examples)
     whole = pyautoattack.AutoAttack(net, norm="Linf", eps=attack.ball.eps, seed=0, device=DEVICE)
     begin = time.perf_counter()
-    made = whole.run_standard_evaluation(x, label, batch_size=batch)[0]
+    x_adv = whole.run_standard_evaluation(x, label, batch_size=batch)[0]
     seconds = time.perf_counter() - begin
     with torch.no_grad():
-        left = net(made.to(DEVICE)).argmax(-1).cpu() == label
+        left = net(x_adv.to(DEVICE)).argmax(-1).cpu() == label
     return {"robust": float(left.float().mean()), "rate": len(label) / seconds}
 
 
 def agree(net, model: ResNet18, state: TrainState, examples: Examples) -> None:
-    """Ends unless both networks say the same of some images."""
+    """Raise AssertionError unless both networks give the same logits on some images."""
     import torch
 
     x = np.asarray(to_unit(jnp.asarray(examples.image[:50])))
     with torch.no_grad():
-        there = net(to_torch(x).to(DEVICE)).cpu().numpy()
-    np.testing.assert_allclose(Network(model)(state)(x), there, atol=0.01 if DEVICE == "cpu" else 0.1)
+        theirs = net(to_torch(x).to(DEVICE)).cpu().numpy()
+    np.testing.assert_allclose(network_victim(model, state).logits(x), theirs, atol=0.01 if DEVICE == "cpu" else 0.1)
 
 
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--victim", required=True, help="the workdir of a run with a ResNet-18")
-    parser.add_argument("--arm", required=True, help="which of its networks")
+    parser.add_argument("--arm", required=True, help="the arm whose network is attacked")
     parser.add_argument("--data_dir", help="folder of the tfds data sets")
     parser.add_argument("--eps", type=float, default=8 / 255, help="of the Linf ball (default: 8/255)")
     parser.add_argument("--images", type=int, default=1000, help="the first of the test split (default: 1000)")
     parser.add_argument("--batch", type=int, default=250, help="images at a time (default: 250)")
-    parser.add_argument("--json", type=Path, help="the numbers, in a file")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
     args = parser.parse_args()
     given = {name: getattr(args, name) for name in ("victim", "arm", "data_dir", "images")}
     command.FLAGS(["", *(f"--{name}={value}" for name, value in given.items() if value is not None)])
@@ -146,7 +146,7 @@ def main() -> int:
 
 
 def table(sides: dict) -> str:
-    """A line for each, and one for the ratio."""
+    """One row for each side, and one for the ratio."""
     lines = [f"| {name} | {100 * side['robust']:.1f} | {side['rate']:.2f} |" for name, side in sides.items()]
     return "\n".join([*lines, f"| ratio |  | {sides['ours']['rate'] / sides['theirs']['rate']:.1f} |"])
 

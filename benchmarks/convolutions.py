@@ -2,7 +2,7 @@
 
     python -m benchmarks.convolutions --steps=40 --batch=128
 
-Both networks have the same parameters and take turns in one run, so that the ratio means something on a busy machine.
+Both networks have the same parameters and take turns in one run, so that the ratio is valid on a busy machine.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from flax import linen as nn
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, ReportCNN, WongCNN, mnist
 from poisonjax.runtime import compilation
-from poisonjax.training import Madry, initial_state, make_train_step
+from poisonjax.training import AdversarialTraining, initial_state, make_train_step
 from poisonjax.types import Examples
 
 FLAX = {"Conv": nn.Conv, "max_pool2": lambda x: nn.max_pool(x, (2, 2), (2, 2))}
@@ -32,7 +32,8 @@ def compiled_step(
     tx, key = optax.adam(1e-3), jax.random.key(0)
     image = jax.random.bits(key, (batch, *shape), "uint8")
     examples = Examples(image, jnp.arange(batch) % model.classes, jnp.arange(batch))
-    step = compilation.jit(make_train_step(model, Madry(PGD(Linf(0.3), step=0.01, steps=steps)), tx, total_steps=1))
+    objective = AdversarialTraining(PGD(Linf(0.3), step=0.01, steps=steps))
+    step = compilation.jit(make_train_step(model, objective, tx, total_steps=1))
     arguments = (initial_state(model, tx, image[0], key), examples, jnp.ones(batch, bool), key)
     program = step.lower(*arguments).compile()
     jax.block_until_ready(program(*arguments))
@@ -52,7 +53,7 @@ def race(programs: list[Callable[[], object]], repeats: int) -> list[float]:
 
 
 def with_flax(model: nn.Module, steps: int, batch: int) -> Callable[[], object]:
-    """The same step with flax's own layers."""
+    """The same training step with flax's own layers."""
     with mock.patch.multiple(mnist, **FLAX):
         return compiled_step(model, steps, batch)
 

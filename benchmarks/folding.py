@@ -1,8 +1,8 @@
-"""Images/s of a PGD adversarial training step: batch norms folded into the convolutions, and as they are.
+"""Images/s of a PGD adversarial training step with and without batch norms folded into the convolutions.
 
     python -m benchmarks.folding --filters=16 --steps=10 --batch=64
 
-The network is the ResNet-18 of the CIFAR-10 experiments, so wide. Both programs take turns in one run.
+The network is the ResNet-18 of the CIFAR-10 experiments with --filters. Both programs take turns in one run.
 """
 
 import argparse
@@ -18,7 +18,7 @@ CIFAR10 = (32, 32, 3)
 
 
 def unfolded(model: ResNet18, steps: int, batch: int) -> Callable[[], object]:
-    """The step in which the attack calculates the batch norms."""
+    """The training step without folding."""
     with mock.patch.object(ResNet18, "can_fold_batch_norm", False):
         return compiled_step(model, steps, batch, CIFAR10)
 

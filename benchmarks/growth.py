@@ -1,14 +1,13 @@
-"""How time grows with images, epochs, PGD steps and the size of the network, and whether memory stays flat.
+"""Growth of time and memory with images, epochs, PGD steps and the size of the network.
 
     python benchmarks/growth.py
     python benchmarks/growth.py --axes images steps --repeats 5
 
-What runs is what benchmarks/throughput.py times. The points of an axis take turns; shown is the median. Time is called
-linear if a straight line, fitted to have small relative residuals, misses no point by more than 10 %. The layers of a
-network that is k times as wide have k squared the weights, so its axis is FLOPs, not width. Memory is called flat if
-the largest is at most 10 % above the smallest: of the compiled program by its own account, and, on a CPU, the peak of
-fresh processes that compile and run it, of which again the median counts, since compilation in several threads takes
-now more, now less. That is asked of epochs and PGD steps; a data set and a network do need room.
+The program is the one that benchmarks/throughput.py times. The points of an axis take turns; the table shows medians.
+Time counts as linear if a line with least relative residuals is within 10 % of every point. A network k times as wide
+has k squared the weights, so its axis is FLOPs. Memory counts as flat if the largest value is at most 10 % above the
+smallest: of the compiled program as XLA reports it and, on a CPU, the median peak of fresh processes that compile and
+run it. Only epochs and PGD steps must be flat; a data set and a network need memory.
 """
 
 import argparse
@@ -37,7 +36,7 @@ FLAT = ("epochs", "steps")  # the axes along which memory must not grow
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """size: its place on the axis. steps: how many training steps of `work` are timed."""
+    """A point of an axis. size: its position. steps: the number of training steps of `work` that are timed."""
 
     size: float
     work: Work
@@ -45,7 +44,7 @@ class Point:
 
 
 def axes(cpu: bool) -> dict[str, tuple[str, list[Point]]]:
-    """By name, the unit of each axis and its points."""
+    """Unit and points of each axis, by name."""
     model, batch, rows = (WongCNN(), 128, 2048) if cpu else (MadryCNN(), 1024, 16384)
     base, epoch = mnist(model, batch, steps=10, rows=rows), rows // batch
     images = [Point(n * rows, mnist(model, batch, 10, n * rows), n * epoch) for n in (1, 2, 4, 8)]
@@ -62,26 +61,25 @@ def axes(cpu: bool) -> dict[str, tuple[str, list[Point]]]:
 
 
 def sized(work: Work, steps: int) -> Point:
-    """A point at the FLOPs of its training step."""
-    settings = work.settings
-    flops = training_flops(forward_flops(work.model, work.shape), settings.attack.steps) * settings.batch
-    return Point(flops / 1e9, work, steps)
+    """A point positioned at the FLOPs of a training step."""
+    image = training_flops(forward_flops(work.model, work.shape), work.objective.attack.steps)
+    return Point(image * work.settings.batch / 1e9, work, steps)
 
 
 def affine(sizes: list[float], seconds: list[float]) -> tuple[float, float, float]:
-    """Slope, offset and largest relative residual of the line with the least squares of relative residuals."""
+    """Slope, offset and largest relative residual of the line with least squared relative residuals."""
     x, y = np.asarray(sizes, float), np.asarray(seconds, float)
     slope, offset = np.polyfit(x, y, 1, w=1 / y)
     return float(slope), float(offset), float(np.max(np.abs(slope * x + offset - y) / y))
 
 
 def growth(values: list[float]) -> float:
-    """How far the largest is above the smallest, as a share of it."""
+    """Relative difference of the largest value from the smallest."""
     return max(values) / min(values) - 1
 
 
 def timed(points: list[Point], repeats: int) -> tuple[list[float], list[float]]:
-    """Median seconds of each point, and the megabytes that its program says it needs."""
+    """Median seconds of each point, and the megabytes of its program."""
     ours = [Ours(point.work) for point in points]
     for one in ours:
         one.run(1)
@@ -90,13 +88,13 @@ def timed(points: list[Point], repeats: int) -> tuple[list[float], list[float]]:
 
 
 def peak(point: Point) -> float:
-    """Megabytes that this process needed at most, once it has run a point."""
+    """Peak memory of this process in megabytes, after running a point."""
     Ours(point.work).run(point.steps)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def peaks(points: list[Point], repeats: int) -> list[float]:
-    """Median of each point over as many fresh processes; the points take turns."""
+    """Median peak of each point over `repeats` fresh processes; the points take turns."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
         megabytes = list(pool.map(peak, points * repeats))
@@ -108,16 +106,16 @@ def verdict(claim: str, error: float) -> str:
 
 
 def table(unit: str, points: list[Point], times: list[float], memory: dict[str, list[float]], flat: bool) -> str:
-    """Markdown, and below it what it says."""
+    """Markdown table with its verdicts below."""
     sizes = [point.size for point in points]
     slope, offset, worst = affine(sizes, times)
     fitted = [slope * size + offset for size in sizes]
     lines = [f"| {' | '.join([unit, 'seconds', 'line', *memory])} |", "|---" * (3 + len(memory)) + "|"]
     for size, *numbers in zip(sizes, times, fitted, *memory.values(), strict=True):
         lines.append(f"| {size:,.6g} | {' | '.join(f'{number:,.3f}' for number in numbers)} |")
-    said = [verdict("time is linear", worst)]
-    said += [verdict(f"{name} is flat", growth(values)) for name, values in memory.items() if flat]
-    return "\n".join([*lines, "", *(f"- {line}" for line in said), ""])
+    verdicts = [verdict("time is linear", worst)]
+    verdicts += [verdict(f"{name} is flat", growth(values)) for name, values in memory.items() if flat]
+    return "\n".join([*lines, "", *(f"- {line}" for line in verdicts), ""])
 
 
 def main() -> None:
@@ -128,7 +126,7 @@ def main() -> None:
     cpu = jax.default_backend() == "cpu"
     print(f"jax {jax.__version__} on {jax.device_count()} x {jax.devices()[0].device_kind}\n", flush=True)
     chosen = {name: axis for name, axis in axes(cpu).items() if name in (args.axes or axes(cpu))}
-    # The processes come first: on Linux a peak starts from that of the process which starts them.
+    # The processes come first: on Linux, their peak starts at that of the process that starts them.
     process = {name: {"process MB": peaks(chosen[name][1], args.repeats)} for name in chosen if cpu and name in FLAT}
     for name, (unit, points) in chosen.items():
         times, program = timed(points, args.repeats)

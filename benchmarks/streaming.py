@@ -1,9 +1,9 @@
-"""What it costs to read the training data batch by batch from the record files instead of from device memory.
+"""The cost of reading training data batch by batch from the record files instead of from device memory.
 
     python -m benchmarks.streaming --repeats=3
 
-Both take turns in one run. `reading` is the time that the threads spend on reading and decoding, beside the seconds of
-training that it adds: what is not added is hidden behind the steps, and the device does not wait for it.
+Both take turns in one run. `reading` is the time that threads spend on reading and decoding, `adds` the time that it
+adds to training; the rest is hidden behind the steps.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from poisonjax import data
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import stream
 from poisonjax.models import WongCNN
-from poisonjax.training import Madry, Standard, Training, fit
+from poisonjax.training import AdversarialTraining, Standard, Training, fit
 from poisonjax.training.prefetch import HostData
 
 ATTACKS = {"standard training": None, "PGD-5": 5, "PGD-40": 40}
 
 
 class Forgetful:
-    """A store that keeps nothing, and a watch that nobody sees."""
+    """Checkpointer and callbacks that do nothing."""
 
     def latest(self, like):
         return None
@@ -42,7 +42,7 @@ class Forgetful:
 
 @dataclasses.dataclass
 class Timed:
-    """A reader that adds up the seconds that its threads spend in it."""
+    """A reader that sums up the seconds that its threads spend in it."""
 
     read: object
     seconds: float = 0.0
@@ -57,8 +57,8 @@ class Timed:
 
 
 def seconds(steps: int | None, examples, settings: Training) -> float:
-    """Of training, compilation not counted."""
-    objective = Standard() if steps is None else Madry(PGD(Linf(0.3), 0.1, steps))
+    """Seconds of training without compilation."""
+    objective = Standard() if steps is None else AdversarialTraining(PGD(Linf(0.3), 0.1, steps))
     keys = jax.random.key(0), jax.random.key(1)
     return fit(WongCNN(), objective, settings, examples, keys, Forgetful(), Forgetful(), save_every=1e9).seconds
 
@@ -74,7 +74,7 @@ def main() -> None:
         timed = Timed(stream.rows("mnist_5k", "train", folder))
         images = args.epochs * len(train.label)
         for name, steps in ATTACKS.items():
-            settings = Training(PGD(Linf(0.3), 0.1, steps or 1), batch=100, epochs=args.epochs)
+            settings = Training(batch=100, epochs=args.epochs)
             rows = []
             for _ in range(args.repeats):
                 timed.seconds, resident = 0.0, seconds(steps, train, settings)

@@ -1,14 +1,14 @@
-"""Images/s of whole PGD adversarial training steps on this machine: ours and, with --peers, other people's.
+"""Images/s of PGD adversarial training on this machine: ours and, with --peers, that of other libraries.
 
-The peer "matmul" is the machine itself: images/s if all that a step calculates were one large matrix product.
+The peer "matmul" is the machine's limit: images/s if all operations of a step were one large matrix product.
 
     python benchmarks/throughput.py --peers
     python benchmarks/throughput.py --works madry wong --peers pytorch --repeats 7 --seconds 5 --json out.json
     python benchmarks/throughput.py --peers --devices 1 2 --python PYTHON OTHER_PYTHON
 
-Ours is the program that training runs: steps of a data set on the device, donated state. Every contestant has a process
-of its own, which compiles, warms up and then sleeps until it is its turn. In each round all take one, so that a ratio
-compares numbers of the same few seconds; shown are the median over the rounds, the lowest and the highest.
+Ours is the program that training runs: data on the device, donated state. Every contestant has its own process, which
+compiles, warms up and then waits for its turn. In each round every contestant takes one turn, so that a ratio compares
+numbers of the same few seconds. The table shows the median over the rounds, the lowest and the highest.
 """
 
 import argparse
@@ -36,14 +36,14 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.models.network import Network
 from poisonjax.runtime import distributed
-from poisonjax.training import SGD, Adam, Constant, Madry, Training, initial_state
+from poisonjax.training import SGD, Adam, AdversarialTraining, Constant, Training, initial_state
 from poisonjax.training.fit import program
 from poisonjax.training.step import zero_sums
 from poisonjax.types import Examples
 
 # Modules of benchmarks/peers, and what they import.
 PEERS = {"pytorch": ("torch",), "art": ("torch", "art"), "matmul": ()}
-SELECTION_SECONDS = 1.0  # of each of three tries of a variant
+SELECTION_SECONDS = 1.0  # of each of three trials of a variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +51,13 @@ class Work:
     """Adversarial training of `model` on `rows` random images [h w c]; rows is a multiple of the batch."""
 
     model: Network
+    objective: AdversarialTraining
     settings: Training
     shape: tuple[int, int, int]
     rows: int
 
     def data(self) -> Examples:
-        """The images, the same for all contestants; numpy."""
+        """Images in NumPy, the same for all contestants."""
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (self.rows, *self.shape), np.uint8)
         label = rng.integers(0, self.model.classes, self.rows, np.int32)
@@ -68,34 +69,35 @@ class Work:
         )
 
     def __str__(self) -> str:
-        name, attack = type(self.model).__name__, self.settings.attack
+        name, attack = type(self.model).__name__, self.objective.attack
         dtype = getattr(self.model, "dtype", "float32")
         return f"{name}, {dtype}, PGD-{attack.steps}, batch {self.settings.batch}, {self.settings.optimizer}"
 
 
 def mnist(model: Network, batch: int, steps: int = 40, rows: int = 60_000) -> Work:
-    settings = Training(PGD(Linf(0.3), 0.01, steps), batch, epochs=10**6, optimizer=Adam(1e-4))
-    return Work(model, settings, (28, 28, 1), rows // batch * batch)
+    objective = AdversarialTraining(PGD(Linf(0.3), 0.01, steps))
+    settings = Training(batch, epochs=10**6, optimizer=Adam(1e-4))
+    return Work(model, objective, settings, (28, 28, 1), rows // batch * batch)
 
 
 def cifar10(model: Network, batch: int) -> Work:
-    optimizer = SGD(0.1, schedule=Constant())
-    settings = Training(PGD(Linf(8 / 255), 2 / 255, 5), batch, epochs=10**6, optimizer=optimizer)
-    return Work(model, settings, (32, 32, 3), 50_000 // batch * batch)
+    objective = AdversarialTraining(PGD(Linf(8 / 255), 2 / 255, 5))
+    settings = Training(batch, epochs=10**6, optimizer=SGD(0.1, schedule=Constant()))
+    return Work(model, objective, settings, (32, 32, 3), 50_000 // batch * batch)
 
 
-TINY = {"tiny": mnist(WongCNN(filters=(2, 4), hidden=8), batch=16, steps=2, rows=256)}  # says that the script runs
+TINY = {"tiny": mnist(WongCNN(filters=(2, 4), hidden=8), batch=16, steps=2, rows=256)}  # for tests of this script
 ON_CPU = {"madry": mnist(MadryCNN(), 128), "wong": mnist(WongCNN(), 128), "report": mnist(ReportCNN(), 128)}
 ON_ACCELERATOR = {"resnet18": cifar10(ResNet18(dtype="bfloat16"), 1024), "madry": mnist(MadryCNN(), 1024)}
 
 
 def works(platform: str) -> dict[str, Work]:
-    """What is measured on a platform, by name; all but the first when none is named."""
+    """Works for a platform, by name; all but the first are the default."""
     return TINY | (ON_CPU if platform == "cpu" else ON_ACCELERATOR)
 
 
 class Contestant(Protocol):
-    """about: who it is, for the table. batch: images a step. run: makes so many steps and waits for them."""
+    """An implementation of a work. about: its description for the table. batch: images per step. run: does n steps."""
 
     about: dict
     batch: int
@@ -104,7 +106,7 @@ class Contestant(Protocol):
 
 
 class Ours:
-    """The program of poisonjax.training.fit, called as fit calls it: never past the end of an epoch."""
+    """The program of poisonjax.training.fit, called as `fit` calls it: never beyond the end of an epoch."""
 
     def __init__(self, work: Work):
         settings, data, key = work.settings, work.data(), jax.random.key(0)
@@ -113,8 +115,8 @@ class Ours:
         self.about = {"version": f"jax {jax.__version__}", "variant": f"{jax.device_count()} x {kind}"}
         self.about["devices"] = jax.device_count()
         state = initial_state(work.model, settings.optimizer(1), data.image[0], key)
-        self.carry, *self.rest = map(distributed.replicate, ((state, zero_sums()), data, key))
-        run = program(work.model, Madry(settings.attack), settings, work.rows)
+        self.carry, *self.rest = map(distributed.replicate, ((state, zero_sums(work.objective)), data, key))
+        run = program(work.model, work.objective, settings, work.rows)
         self.program = run.lower(self.carry, *self.rest, distributed.replicate(np.int32(0))).compile()
 
     def run(self, steps: int) -> None:
@@ -125,14 +127,14 @@ class Ours:
         jax.block_until_ready(self.carry)
 
     def megabytes(self) -> float:
-        """That the compiled program needs, with its arguments; what it is given to overwrite counts once."""
+        """Memory of the compiled program and its arguments, donated ones counted once."""
         needs = self.program.memory_analysis()
         parts = needs.argument_size_in_bytes, needs.output_size_in_bytes, needs.temp_size_in_bytes
         return (sum(parts) - needs.alias_size_in_bytes) / 2**20
 
 
 class Turns:
-    """A contestant that has compiled and runs for about so many seconds when asked."""
+    """A compiled contestant that runs for a given time."""
 
     def __init__(self, contestant: Contestant):
         self.contestant, self.pace = contestant, 1.0
@@ -140,7 +142,7 @@ class Turns:
         self.take(0.0)
 
     def take(self, seconds: float) -> float:
-        """Images/s over about so many seconds, one step at least."""
+        """Images/s over about so many seconds, at least one step."""
         steps = max(1, round(seconds * self.pace))
         start = time.perf_counter()
         self.contestant.run(steps)
@@ -149,14 +151,14 @@ class Turns:
 
 
 def variants(who: str, work: Work, platform: str) -> Iterator[tuple[str, Callable[[], Contestant]]]:
-    """The ways in which a contestant may do the work, of which the fastest is shown."""
+    """Variants of a contestant, of which the table shows the fastest."""
     if who == "poisonjax":
         return iter([("", lambda: Ours(work))])
     return importlib.import_module(f"benchmarks.peers.{who}").variants(work, platform)
 
 
 def fastest(ways: Iterator[tuple[str, Callable[[], Contestant]]]) -> tuple[Turns, dict[str, float | str]]:
-    """The fastest of several contestants, and images/s of each, or why it did not run."""
+    """The fastest of several variants, and images/s of each, or its error."""
     best, tried = None, {}
     for name, build in ways:
         try:
@@ -168,12 +170,12 @@ def fastest(ways: Iterator[tuple[str, Callable[[], Contestant]]]) -> tuple[Turns
         if best is None or tried[name] > best[0]:
             best = tried[name], turns
     if best is None:
-        raise RuntimeError(f"nothing ran: {tried}")
+        raise RuntimeError(f"no variant ran: {tried}")
     return best[1], tried
 
 
 def serve(who: str, name: str, platform: str) -> None:
-    """A contestant's process: says who it is, then for each line of seconds a line of images/s."""
+    """Run a contestant's process: print its description, then images/s for every line of seconds on stdin."""
     out, sys.stdout = sys.stdout, sys.stderr
     ways = list(variants(who, works(platform)[name], platform))
     turns, tried = (Turns(ways[0][1]()), {}) if len(ways) == 1 else fastest(iter(ways))
@@ -183,15 +185,15 @@ def serve(who: str, name: str, platform: str) -> None:
 
 
 class Worker:
-    """A contestant in its own process, asleep between its turns."""
+    """A contestant in its own process, idle between its turns."""
 
     def __init__(self, who: str, name: str, platform: str, python: str = sys.executable, devices: int = 1):
         command = [python, __file__, "--serve", who, "--works", name, "--platform", platform, "--devices", str(devices)]
-        self.who, self.said = who, tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.who, self.log = who, tempfile.TemporaryFile("w+")  # noqa: SIM115
         env = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         env |= {"JAX_PLATFORMS": "cpu"} if platform == "cpu" else {}
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.said, env=env, text=True)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, env=env, text=True)
         self.about = {"who": who, **json.loads(self._answer())}
 
     def take(self, seconds: float) -> float:
@@ -201,17 +203,17 @@ class Worker:
     def _answer(self) -> str:
         line = self.process.stdout.readline()
         if not line:
-            self.said.seek(0)
-            raise RuntimeError(f"{self.who} ended with exit status {self.process.wait()}:\n{self.said.read()[-2000:]}")
+            self.log.seek(0)
+            raise RuntimeError(f"{self.who} ended with exit status {self.process.wait()}:\n{self.log.read()[-2000:]}")
         return line
 
     def close(self) -> None:
         self.process.communicate()
-        self.said.close()
+        self.log.close()
 
 
 def race(start: list[Callable[[], Worker]], repeats: int, seconds: float) -> list[dict]:
-    """One row a contestant: who, and its images/s in each round."""
+    """Run all rounds; one row per contestant, with its images/s in each round."""
     workers = []
     try:
         workers.extend(begin() for begin in start)
@@ -228,7 +230,7 @@ def spread(numbers: list[float], digits: str) -> str:
 
 
 def table(name: str, work: Work, rows: list[dict]) -> str:
-    """Markdown: images/s of each contestant, and how many times those of each peer, round by round."""
+    """Markdown table: images/s of each contestant, and their ratio to those of each peer in the same round."""
     peers = [row for row in rows if row["who"] in PEERS]
     lines = [f"### {name}: {work}", ""]
     head = ["", "how", "images/s", *(f"x {peer['who']}" for peer in peers)]
@@ -243,7 +245,7 @@ def table(name: str, work: Work, rows: list[dict]) -> str:
 
 
 def machine() -> dict:
-    """Where and when this runs."""
+    """This machine, its load, and the date."""
     info = Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return {
@@ -256,7 +258,7 @@ def machine() -> dict:
 
 
 def backend(python: str) -> str:
-    """What jax runs on there: cpu, gpu or tpu."""
+    """The backend of jax in that Python: cpu, gpu or tpu."""
     return subprocess.check_output([python, "-c", "import jax; print(jax.default_backend())"], text=True).strip()
 
 
@@ -267,11 +269,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--peers", nargs="*", choices=PEERS, help="all, or those named (default: none)")
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="about how long a turn takes (default: 5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn (default: 5)")
     parser.add_argument("--platform", choices=("cpu", "gpu", "tpu"), help="default: what jax finds")
-    parser.add_argument("--python", nargs="+", default=[sys.executable], help="which run ours (default: this one)")
+    parser.add_argument(
+        "--python", nargs="+", default=[sys.executable], help="interpreters that run ours (default: this one)"
+    )
     parser.add_argument("--devices", nargs="+", type=int, default=[1], help="forced host devices of ours (default: 1)")
-    parser.add_argument("--json", metavar="OUT", help="the numbers of every round, in a file")
+    parser.add_argument("--json", metavar="OUT", help="file for the numbers of every round")
     parser.add_argument("--serve", choices=("poisonjax", *PEERS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -282,10 +286,10 @@ def refuse(message: str) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Ends with one line and exit status 2 if something cannot be done."""
-    there = works(args.platform)
-    if unknown := set(args.works or ()) - set(there):
-        refuse(f"no work {min(unknown)!r} on {args.platform}; there are {', '.join(there)}")
+    """Exit with one line and status 2 if the flags cannot be satisfied."""
+    known = works(args.platform)
+    if unknown := set(args.works or ()) - set(known):
+        refuse(f"no work {min(unknown)!r} on {args.platform}; allowed are {', '.join(known)}")
     needed = {package for peer in args.peers for package in PEERS[peer]}
     if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
         refuse(f"--peers needs {' and '.join(missing)}: pip install -r requirements-bench.txt")

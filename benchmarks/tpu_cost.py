@@ -1,12 +1,12 @@
-"""What adversarial training would cost on 1, 8, 64 and 512 devices: a calculation, not a measurement.
+"""Projected cost of adversarial training on 1, 8, 64 and 512 devices; a calculation, not a measurement.
 
     python benchmarks/tpu_cost.py
     python benchmarks/tpu_cost.py --throughput out.json --utilisation 0.3
 
-A device is taken to compute at a share of a TPU v5p's published peak, an assumption; with --throughput, the numbers
-that benchmarks/throughput.py wrote, also at what each of them was measured at. A training step sends the gradients, 4
-bytes a parameter, around a ring: 2 (n - 1) / n times their size from each of n devices. Nothing is taken to overlap;
-the delay of a message, and the means of BatchNorm, which are small but sent one after the other, are left out.
+A device is assumed to compute at a fraction of a TPU v5p's published peak; with --throughput, also at the speeds in a
+file that benchmarks/throughput.py wrote. A training step sends the gradients, 4 bytes per parameter, around a ring:
+each of n devices sends 2 (n - 1) / n times their size. Computing and sending are assumed not to overlap; message
+latency and the means of BatchNorm, small but sequential, are ignored.
 """
 
 import argparse
@@ -50,13 +50,13 @@ class Job:
 
     @property
     def flops(self) -> float:
-        """Of one image in one training step."""
+        """FLOPs of one image in one training step."""
         return training_flops(self.forward, self.attack_steps)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one training step on `devices` devices: seconds of computing and of sending, and bytes that each sends."""
+    """Cost of a training step: seconds of computing and sending, and bytes that each of `devices` devices sends."""
 
     devices: int
     computing: float
@@ -72,24 +72,24 @@ class Cost:
 
 
 def parameters(model: Network, shape: tuple[int, ...]) -> int:
-    """How many numbers are trained."""
+    """Number of trained parameters."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))["params"]
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
 def ring(size: float, devices: int) -> float:
-    """Bytes that each device sends to add up `size` bytes over all of them."""
+    """Bytes that each device sends in an all-reduce of `size` bytes."""
     return 2 * (devices - 1) / devices * size
 
 
 def cost(job: Job, devices: int, flops: float, sends: float) -> Cost:
-    """flops, sends: of one device, in FLOP/s and bytes/s."""
+    """Cost of a step of `job`. flops, sends: of one device, in FLOP/s and bytes/s."""
     sent = ring(4 * job.parameters, devices)
     return Cost(devices, -(-job.batch // devices) * job.flops / flops, sent / sends, sent)
 
 
 def jobs() -> list[Job]:
-    """CIFAR-10 as it is; ImageNet with the size of ResNet-50 (He et al. 2016, table 1: 3.8e9 multiply-adds)."""
+    """CIFAR-10, and ImageNet at the size of ResNet-50 (He et al. 2016, table 1: 3.8e9 multiply-adds)."""
     cifar, shape = ResNet18(dtype="bfloat16"), (32, 32, 3)
     size = {"parameters": parameters(cifar, shape), "forward": forward_flops(cifar, shape)}
     imagenet = {"parameters": 25.6e6, "forward": 2 * 3.8e9}
@@ -101,11 +101,11 @@ def jobs() -> list[Job]:
 
 
 def measured(path: str) -> dict[str, float]:
-    """FLOP/s of one device, by where and on what it was measured; from a file of throughput.py."""
-    found, speeds = json.loads(Path(path).read_text()), {}
-    for entry in found["works"]:
-        work = works(found["platform"])[entry["work"]]
-        each = training_flops(forward_flops(work.model, work.shape), work.settings.attack.steps)
+    """FLOP/s of one device by a description of the measurement, from a file of throughput.py."""
+    results, speeds = json.loads(Path(path).read_text()), {}
+    for entry in results["works"]:
+        work = works(results["platform"])[entry["work"]]
+        each = training_flops(forward_flops(work.model, work.shape), work.objective.attack.steps)
         for row in entry["rows"]:
             if row["who"] == "poisonjax":
                 rate = statistics.median(row["rates"]) / row["devices"]
@@ -114,7 +114,7 @@ def measured(path: str) -> dict[str, float]:
 
 
 def table(job: Job, flops: float, sends: float) -> str:
-    """Markdown; every number is projected. What is sent, and the times, are of each device and step."""
+    """Markdown table of projections; MB and times are per device and step."""
     head = "devices", "images each", "MB sent", "sending ms", "computing ms", "efficiency %", "hours", "device hours"
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for one in (cost(job, devices, flops, sends) for devices in DEVICES):
@@ -126,7 +126,7 @@ def table(job: Job, flops: float, sends: float) -> str:
 
 
 def assumptions(job: Job) -> str:
-    """What the table of a job takes for granted."""
+    """The assumptions behind the table of a job."""
     room = job.images * job.image
     return (
         f"{job.name}: {job.images:,} images, {job.parameters / 1e6:,.1f} M parameters, {job.forward / 1e9:,.2f} GFLOP "
@@ -138,7 +138,7 @@ def assumptions(job: Job) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--throughput", metavar="JSON", help="what benchmarks/throughput.py --json wrote")
+    parser.add_argument("--throughput", metavar="JSON", help="file written by benchmarks/throughput.py --json")
     parser.add_argument("--utilisation", type=float, default=0.2, help="share of the peak (default: 0.2, assumed)")
     args = parser.parse_args()
     if not 0 < args.utilisation <= 1:

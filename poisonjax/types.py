@@ -1,4 +1,4 @@
-"""The vocabulary that every other module shares, with shapes."""
+"""Types shared by all modules, with shapes."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -15,7 +15,7 @@ class Examples(NamedTuple):
 
     image: [n h w c] uint8, the bytes of the image file; `to_unit` scales them to [0, 1].
     label: [n] int32.
-    index: [n] int32, the row in the tfds split: where an example came from, and its own randomness.
+    index: [n] int32, the row in the tfds split, from which an example's randomness is derived.
     """
 
     image: Array
@@ -31,23 +31,23 @@ class Attack(Protocol):
 
 
 class Cost(NamedTuple):
-    """What an attack spends on one image, at most. gradients: of the logits. queries: forward passes beside those."""
+    """The largest cost of an attack on one image. gradients: of the logits. queries: other forward passes."""
 
     gradients: int = 0
     queries: int = 0
 
 
 def take(examples: Examples, rows) -> Examples:
-    """The rows named by a slice, an index array or a mask, of all three fields."""
+    """Select rows of all three fields by a slice, an index array or a mask."""
     return Examples(*(field[rows] for field in examples))
 
 
 def to_unit(image: Array) -> Array:
-    """Bytes [... h w c] uint8 -> float32 in [0, 1], where floats are taken to be already."""
+    """Scale bytes [... h w c] uint8 to float32 in [0, 1]; floats are taken to be in [0, 1] already."""
     unit = image.astype(jnp.float32)
     return unit if jnp.issubdtype(image.dtype, jnp.floating) else unit / 255
 
 
 def to_bytes(image: Array) -> Array:
-    """Images [... h w c] in [0, 1] -> uint8, rounded to the nearest level."""
+    """Round images [... h w c] in [0, 1] to the nearest of the 256 levels of uint8."""
     return jnp.round(image * 255).astype(jnp.uint8)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper scale on one accelerator, most important first; then renews the tables. The same command goes on where it
-# was stopped. DATA: a folder of prepared tfds data sets. OUT: where the runs are kept.
+# Run the paper scale on one accelerator, most important first, then update the tables. Run it again to resume.
+# DATA: a folder of prepared tfds data sets. OUT: the folder of the runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${DATA:+--data_dir=$DATA}

@@ -1,4 +1,4 @@
-"""What all tests share: compiled programs, and real images without a network."""
+"""Fixtures of all tests: compiled programs, and real images without a network."""
 
 import os
 import sys
@@ -25,9 +25,9 @@ def data_dir(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forgotten_programs():
-    """Compiled programs are dropped after each file: each has memory maps, of which Linux allows a process 65,530."""
+def dropped_programs():
+    """Drop compiled programs after each file: each has memory maps, of which Linux allows a process 65,530."""
     yield
-    import jax
+    from poisonjax.runtime import distributed
 
-    jax.clear_caches()
+    distributed.clear_caches()

@@ -1,4 +1,4 @@
-"""The benchmarks run, count and fit as they say. Nothing here is timed."""
+"""Benchmarks run, count and fit correctly; nothing here is timed."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
-def test_throughput_prints_a_table_and_writes_the_numbers_of_every_round(tmp_path):
+def test_throughput_prints_a_table_and_writes_every_round(tmp_path):
     out = tmp_path / "out.json"
     ended = run("--works", "tiny", "--repeats", 2, "--seconds", 0.1, "--devices", 1, 2, "--json", out)
     assert ended.returncode == 0, ended.stderr
@@ -46,33 +46,33 @@ def write(path, written, rows):
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, message",
     [
-        (("--works", "none"), "no work 'none' on cpu; there are tiny, madry, wong, report"),
+        (("--works", "none"), "no work 'none' on cpu; allowed are tiny, madry, wong, report"),
         (("--platform", "gpu", "--devices", "2"), "--devices forces host devices, which only cpu has"),
         (("--platform", "tpu", "--peers"), "the peers run on cpu and gpu only"),
     ],
 )
-def test_what_throughput_cannot_do_is_one_line_and_exit_status_2(arguments, said, monkeypatch, capsys):
+def test_invalid_flags_of_throughput_are_one_line_and_exit_status_2(arguments, message, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "PEERS", {"pytorch": ()})
-    assert_refused(arguments, said, monkeypatch, capsys)
+    assert_refused(arguments, message, monkeypatch, capsys)
 
 
-def test_a_peer_that_is_not_installed_is_one_line_and_exit_status_2(monkeypatch, capsys):
+def test_missing_peer_is_one_line_and_exit_status_2(monkeypatch, capsys):
     monkeypatch.setattr(throughput, "PEERS", {"art": ("no_such_package",)})
-    said = "--peers needs no_such_package: pip install -r requirements-bench.txt"
-    assert_refused(("--platform", "cpu", "--peers"), said, monkeypatch, capsys)
+    message = "--peers needs no_such_package: pip install -r requirements-bench.txt"
+    assert_refused(("--platform", "cpu", "--peers"), message, monkeypatch, capsys)
 
 
-def assert_refused(arguments, said, monkeypatch, capsys):
+def assert_refused(arguments, message, monkeypatch, capsys):
     short = ("--platform", "cpu", "--works", "tiny", "--repeats", "1", "--seconds", "0")
     monkeypatch.setattr(sys, "argv", ["throughput.py", *short, *arguments])
     with pytest.raises(SystemExit) as ended:
         throughput.main()
-    assert ended.value.code == 2 and capsys.readouterr() == ("", f"throughput.py: {said}\n")
+    assert ended.value.code == 2 and capsys.readouterr() == ("", f"throughput.py: {message}\n")
 
 
-def test_ratios_are_of_the_same_round():
+def test_ratios_compare_the_same_round():
     rows = [
         {"who": "poisonjax", "version": "v", "variant": "", "batch": 16, "rates": [100.0, 10.0, 30.0]},
         {"who": "pytorch", "version": "v", "variant": "eager", "batch": 8, "rates": [50.0, 5.0, 10.0]},
@@ -82,7 +82,7 @@ def test_ratios_are_of_the_same_round():
     assert theirs == "| pytorch | v, eager, batch 8 | 10 (5 to 50) | 1.00 (1.00 to 1.00) |"
 
 
-def test_the_fastest_way_is_kept_and_one_that_fails_is_named(monkeypatch):
+def test_fastest_variant_is_selected_and_failures_are_recorded(monkeypatch):
     monkeypatch.setattr(throughput.time, "perf_counter", iter(np.arange(0.0, 1e6, 2.0)).__next__)  # a turn takes 2 s
 
     class Of:
@@ -97,7 +97,7 @@ def test_the_fastest_way_is_kept_and_one_that_fails_is_named(monkeypatch):
     assert turns.contestant.batch == 8 and tried == {"a": 2.0, "b": 4.0, "c": "OSError: no compiler"}
 
 
-def test_ours_is_what_training_runs_and_goes_on_over_the_ends_of_epochs():
+def test_ours_is_the_training_program_and_continues_across_epochs():
     ours = throughput.Ours(throughput.works("cpu")["tiny"])
     stops, compiled = [], ours.program
     ours.program = lambda *given: stops.append(int(given[-1])) or compiled(*given)
@@ -135,7 +135,7 @@ def test_pytorch_gets_the_same_network(model, shape, torch):
     assert mine == sorted(parameter.numel() for parameter in net.parameters())
 
 
-def test_pytorch_takes_the_steps_of_the_attack_and_trains(torch):
+def test_pytorch_attacks_and_trains(torch):
     from benchmarks.peers import pytorch
 
     work = throughput.works("cpu")["tiny"]
@@ -150,7 +150,7 @@ def test_pytorch_takes_the_steps_of_the_attack_and_trains(torch):
     assert not any(torch.equal(old, new) for old, new in zip(before, one.net.parameters(), strict=True))
 
 
-def test_the_authors_of_autoattack_get_the_same_resnet(torch):
+def test_twin_resnet_has_the_same_logits(torch):
     from benchmarks import autoattack_vs_authors as versus
 
     rng, model = np.random.default_rng(0), ResNet18(filters=2)
@@ -165,7 +165,7 @@ def test_the_authors_of_autoattack_get_the_same_resnet(torch):
         versus.agree(net, model, state, examples)
 
 
-def test_the_toolbox_trains_the_same_network(torch):
+def test_art_trains_with_the_same_attack(torch):
     pytest.importorskip("art")
     from benchmarks.peers import art
 
@@ -177,7 +177,7 @@ def test_the_toolbox_trains_the_same_network(torch):
     assert (attack.eps, attack.eps_step, attack.max_iter, attack.num_random_init) == (0.3, 0.01, 2, 1)
 
 
-def test_a_matrix_product_counts_as_the_images_that_are_as_much_to_calculate(torch):
+def test_matrix_products_count_as_images_of_equal_flops(torch):
     from benchmarks.peers import matmul
 
     work = throughput.works("cpu")["tiny"]
@@ -190,29 +190,29 @@ def test_a_matrix_product_counts_as_the_images_that_are_as_much_to_calculate(tor
         assert product.batch * image == pytest.approx(matmul.COUNT * 2 * 64**3)
 
 
-def test_a_straight_line_is_found_and_a_bend_is_measured():
+def test_affine_fits_a_line_and_measures_the_residual():
     assert growth.affine([1, 2, 4, 8], [5, 7, 11, 19]) == pytest.approx((2, 3, 0), abs=1e-9)
     slope, offset, worst = growth.affine([1, 2, 3], [1, 4, 9])
     relative = [abs(slope * x + offset - x * x) / (x * x) for x in (1, 2, 3)]
     assert worst == pytest.approx(max(relative)) and worst > growth.TOLERANCE
 
 
-def test_growth_says_what_is_linear_and_what_is_flat():
+def test_growth_reports_linear_time_and_flat_memory():
     points = [growth.Point(size, None, 1) for size in (1, 2, 4)]
-    said = growth.table("epochs", points, [2.0, 4.0, 8.0], {"program MB": [1.0, 1.05, 1.2]}, flat=True)
-    assert "- time is linear within 10%: yes (0.0%)" in said
-    assert "- program MB is flat within 10%: no (20.0%)" in said
+    report = growth.table("epochs", points, [2.0, 4.0, 8.0], {"program MB": [1.0, 1.05, 1.2]}, flat=True)
+    assert "- time is linear within 10%: yes (0.0%)" in report
+    assert "- program MB is flat within 10%: no (20.0%)" in report
     assert "flat" not in growth.table("images", points, [2.0, 4.0, 8.0], {"program MB": [1.0, 2.0, 4.0]}, flat=False)
 
 
-def test_flops_and_parameters_are_those_of_the_published_networks():
+def test_flops_and_parameters_match_the_published_networks():
     shape, mnist = (32, 32, 3), 28 * 28 * 25 * 32 + 14 * 14 * 25 * 32 * 64 + 3136 * 1024 + 1024 * 10
     assert flops.forward_flops(MadryCNN(), (28, 28, 1)) == pytest.approx(2 * mnist, rel=0.2)  # no edges; with relu
     assert tpu_cost.parameters(ResNet18(), shape) == 11_173_962
     assert flops.training_flops(10.0, 40) == 830.0
 
 
-def test_the_cost_of_a_step_is_computing_and_a_ring():
+def test_cost_of_a_step_is_computing_and_a_ring():
     job = tpu_cost.Job("job", 1000, 100, parameters=1e6, forward=1e9, attack_steps=10, epochs=3, batch=64)
     assert job.steps == 48 and job.flops == 23e9
     alone, eight = (tpu_cost.cost(job, devices, flops=23e12, sends=7e9) for devices in (1, 8))

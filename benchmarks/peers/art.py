@@ -13,10 +13,10 @@ from benchmarks.peers.pytorch import network, optimizer
 
 
 class Toolbox:
-    """Its trainer, fed from memory; attack_batch: images that its attack takes at a time."""
+    """Its trainer, with data in memory. attack_batch: images per batch of its attack."""
 
     def __init__(self, work, device: str, attack_batch: int):
-        settings, attack, data = work.settings, work.settings.attack, work.data()
+        settings, attack, data = work.settings, work.objective.attack, work.data()
         self.batch, self.epoch = settings.batch, settings.epoch_steps(work.rows)
         self.image = np.ascontiguousarray(data.image.transpose(0, 3, 1, 2)).astype(np.float32) / 255
         self.label = data.label.astype(np.int64)
@@ -34,9 +34,9 @@ class Toolbox:
 
     def run(self, steps: int) -> None:
         while steps:
-            made = min(steps, self.epoch)
-            self.trainer.fit(self.image[: made * self.batch], self.label[: made * self.batch])
-            steps -= made
+            count = min(steps, self.epoch)
+            self.trainer.fit(self.image[: count * self.batch], self.label[: count * self.batch])
+            steps -= count
 
 
 def variants(work, platform: str) -> Iterator[tuple[str, Callable[[], Toolbox]]]:

@@ -1,4 +1,4 @@
-"""No peer: what this machine could do at most, if all that a training step calculates were one large matrix product."""
+"""The machine's limit: throughput if all operations of a training step were one large matrix product."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from benchmarks.flops import forward_flops, training_flops
 
-COUNT = 8  # products a step
+COUNT = 8  # products per step
 
 
 class Product:
-    """COUNT products of square matrices a step, one after the other; `batch` images are as much to calculate."""
+    """COUNT sequential products of square matrices per step, which have as many FLOPs as `batch` images."""
 
     def __init__(self, work, size: int, make: Callable):
-        image = training_flops(forward_flops(work.model, work.shape), work.settings.attack.steps)
+        image = training_flops(forward_flops(work.model, work.shape), work.objective.attack.steps)
         dtype = work.model.dtype
         self.batch = COUNT * 2 * size**3 / image
         self.step, version = make(size, dtype)
@@ -28,14 +28,14 @@ class Product:
 
 
 def with_jax(size: int, dtype: str) -> tuple[Callable[[], None], str]:
-    """The products, and who makes them."""
+    """The products in jax, and its version."""
     a = jnp.full((size, size), 1 / size, dtype)
     chain = jax.jit(lambda b: jax.lax.fori_loop(0, COUNT, lambda _, b: a @ b, b))
     return lambda: jax.block_until_ready(chain(a)), f"jax {jax.__version__}"
 
 
 def with_torch(device: str, size: int, dtype: str) -> tuple[Callable[[], None], str]:
-    """The same; None waits for a GPU but reading a number does."""
+    """The products in PyTorch, and its version; reading a number waits for a GPU."""
     import torch
 
     a = torch.full((size, size), 1 / size, dtype=getattr(torch, dtype), device=device)
@@ -50,7 +50,7 @@ def with_torch(device: str, size: int, dtype: str) -> tuple[Callable[[], None], 
 
 
 def variants(work, platform: str) -> Iterator[tuple[str, Callable[[], Product]]]:
-    """Some sizes, of jax and, where there is one, of PyTorch."""
+    """Several sizes, in jax and, if it is installed, in PyTorch."""
     device = "cuda" if platform == "gpu" else platform
     makers = {"jax": with_jax}
     if importlib.util.find_spec("torch"):

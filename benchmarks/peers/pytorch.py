@@ -1,4 +1,4 @@
-"""PyTorch, tuned by hand: the same networks and the same training step, in every way that could be the fastest."""
+"""PyTorch, tuned by hand: the same networks and training step, in every variant that could be the fastest."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from poisonjax.models import MadryCNN, ReportCNN, ResNet18, WongCNN
 from poisonjax.models.cifar import MEAN, STD
 from poisonjax.training import SGD
 
-SMALLER = 512  # on a GPU, the batch that is tried too if the work's is larger
+SMALLER = 512  # on a GPU, also try this batch if the work's is larger
 
 
 @singledispatch
@@ -90,13 +90,13 @@ def optimizer(setting, parameters, capturable: bool) -> torch.optim.Optimizer:
 
 
 class PyTorch:
-    """One way of training: compiled or eager, its step captured as a CUDA graph or not, memory layout, precision."""
+    """A variant of training: compiled or eager, CUDA graph or not, memory layout, precision."""
 
     def __init__(self, work, device: str, compiled: bool, graph: bool, channels_last: bool, bf16: bool):
         torch.set_float32_matmul_precision("high")  # TF32, as XLA computes on a GPU
         torch.backends.cudnn.benchmark = True
-        torch._dynamo.config.recompile_limit = 1000  # all variants share it; past it they would quietly run eager
-        self.attack, self.batch, self.device = work.settings.attack, work.settings.batch, device
+        torch._dynamo.config.recompile_limit = 1000  # shared by all variants, which would silently run eager beyond it
+        self.attack, self.batch, self.device = work.objective.attack, work.settings.batch, device
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.bf16 = bf16
         data = work.data()
@@ -176,7 +176,7 @@ def _built(work, name: str, **options) -> PyTorch:
 
 
 def variants(work, platform: str) -> Iterator[tuple[str, Callable[[], PyTorch]]]:
-    """Every combination of eager or compiled, graph, memory layout, precision and batch that the platform has."""
+    """All combinations of eager or compiled, graph, memory layout, precision and batch on the platform."""
     gpu, float32, batch = platform == "gpu", getattr(work.model, "dtype", "float32") == "float32", work.settings.batch
     names = {"compiled": "compiled", "graph": "CUDA graph", "channels_last": "channels_last", "bf16": "bf16 autocast"}
     flags = (False, True), (False, True)[: 1 + gpu], (False, True), (True, False)[not gpu : 1 + float32]

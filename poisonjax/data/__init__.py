@@ -1,4 +1,4 @@
-"""Data: tfds records -> `Examples`, prepared without a network and read without TensorFlow."""
+"""Data sets: tfds records as `Examples`, prepared offline if need be and read without TensorFlow."""
 
 from poisonjax.data.arrays import from_arrays
 from poisonjax.data.dataset import Dataset, load

@@ -1,12 +1,14 @@
-"""The decoded arrays of a prepared data set in one file: decoding takes seconds, reading them does not."""
+"""A cache of the decoded arrays of a data set, in one file: decoding takes seconds, reading them does not."""
 
 import hashlib
-import os
+import itertools
 from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 
 import numpy as np
+
+from poisonjax.runtime import files
 
 Spec = tuple[tuple[int, ...], type]  # shape and dtype of one array
 
@@ -20,13 +22,13 @@ def digest(arrays: Iterable[np.ndarray]) -> str:
 
 
 def stamp(files: Iterable[Path]) -> bytes:
-    """What tells these record files from others or newer ones: 64 bytes over name, size and time of change."""
+    """Fingerprint of the record files, 64 bytes: names, sizes, modification times."""
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files)]
     return hashlib.sha256(repr(stats).encode()).hexdigest().encode()
 
 
 def read(path: Path, mark: bytes, specs: Sequence[Spec]) -> list[np.ndarray] | None:
-    """The read-only arrays under this stamp; None where there is none to read. Their digest is not checked."""
+    """The read-only arrays stored under this fingerprint; None without them. Their digest is not checked."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -41,15 +43,7 @@ def read(path: Path, mark: bytes, specs: Sequence[Spec]) -> list[np.ndarray] | N
 
 
 def write(path: Path, mark: bytes, arrays: Iterable[np.ndarray]) -> None:
-    """Put the arrays under this stamp, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.incomplete")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(mark)
-            for array in arrays:
-                file.write(np.ascontiguousarray(array))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Store the arrays under this fingerprint, atomically. Call it while the folder is locked."""
+    for left in files.leftovers(path):
+        left.unlink()
+    files.write_atomic(path, itertools.chain([mark], map(np.ascontiguousarray, arrays)))

@@ -1,4 +1,4 @@
-"""A whole data set in memory, with the digest of its content."""
+"""Data sets in memory, with the digest of their content."""
 
 import logging
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ class Dataset:
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:
-    """The data set `mnist`, `cifar10` or `mnist_5k` under `data_dir` (None: tfds's own default).
+    """Load `mnist`, `cifar10` or `mnist_5k` from `data_dir` (None: tfds's own default).
 
-    Prepared first where it is not there yet: mnist_5k without a network, the others through tfds's download
-    manager. Decoded once, and then read from a cache beside the record files. DataError, with the command to
-    run, where that fails, and where the content is not the genuine one.
+    A data set that is missing is prepared first: mnist_5k without a network, the others by tfds's download manager. It
+    is decoded once and then read from a cache beside the record files. DataError, with the command to run, if that
+    fails; DataError if the content does not have the official digest.
     """
     builder, expected = prepare.prepared(name, data_dir), find(name).sha256
     arrays = _arrays(builder, expected)
@@ -49,7 +49,7 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
 
 
 def _arrays(builder, expected: str) -> list[np.ndarray]:
-    """Train image, train label, test image, test label, whose digest is the expected one."""
+    """Train image, train label, test image, test label; DataError unless they have the expected digest."""
     path = Path(f"{builder.data_dir}.decoded")
     mark = cache.stamp(prepare.record_files(builder))
     arrays = cache.read(path, mark, _specs(builder))
@@ -57,7 +57,7 @@ def _arrays(builder, expected: str) -> list[np.ndarray]:
         return arrays
     arrays = _decode(builder)
     if cache.digest(arrays) != expected:
-        raise DataError(f"{builder.data_dir}: not the genuine {builder.name}: delete it and prepare again")
+        raise DataError(f"{builder.data_dir} is not the official {builder.name}; delete it and prepare it again")
     _store(Path(builder.data_dir_root), path, mark, arrays)
     return arrays
 
@@ -71,7 +71,7 @@ def _specs(builder) -> list[cache.Spec]:
 def _decode(builder) -> list[np.ndarray]:
     arrays = [array for split in SPLITS for array in _concatenated(builder, split)]
     for array in arrays:
-        array.flags.writeable = False  # as those that come from the cache are
+        array.flags.writeable = False  # like those from the cache
     return arrays
 
 
@@ -87,4 +87,4 @@ def _store(root: Path, path: Path, mark: bytes, arrays: list[np.ndarray]) -> Non
         with prepare.locked(root):
             cache.write(path, mark, arrays)
     except OSError as error:
-        logging.getLogger(__name__).warning("%s: not written (%s): the next run decodes again", path, error)
+        logging.getLogger(__name__).warning("%s cannot be written (%s); the next run decodes again", path, error)

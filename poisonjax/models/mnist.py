@@ -1,20 +1,21 @@
 """Convolutional networks for images of 28 x 28 in [0, 1], none of which has a published normalisation.
 
-All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]): features are the activations before the
-last layer; keys [b], one a row, are for the noise of training. Initialisers are flax's. All but the last layer compute
+All are called as (x [b h w c], train, keys) -> (logits [b k], features [b d]). Features are the activations before the
+last layer; keys [b], one per row, are for dropout in training. Initialisers are flax's. All but the last layer compute
 in `dtype`, float32 or bfloat16; parameters, features and logits are float32.
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from poisonjax.models.layers import Conv, Dropout, max_pool2, relu
+from poisonjax.models.layers import Conv, Dropout
 from poisonjax.models.network import Network, Outputs
+from poisonjax.models.ops import max_pool2, relu
 from poisonjax.types import Array
 
 
 class ReportCNN(Network):
-    """The report's CNN, of Keras' mnist_cnn example; the report has a width of 128, 512 and 1024 (its figure 6)."""
+    """The report's CNN, from Keras' mnist_cnn example; the report uses widths of 128, 512 and 1024 (figure 6)."""
 
     width: int = 128
     classes: int = 10
@@ -22,7 +23,7 @@ class ReportCNN(Network):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
-        """ValueError when training without keys for the dropout."""
+        """Logits and features. ValueError when training without keys for dropout."""
         keys = self.noise_keys(train, keys)
         x = relu(Conv(32, (3, 3), padding="VALID", dtype=self.dtype)(x))
         x = relu(Conv(64, (3, 3), padding="VALID", dtype=self.dtype)(x))
@@ -32,7 +33,7 @@ class ReportCNN(Network):
 
 
 class MadryCNN(Network):
-    """The network of the MNIST challenge (Madry et al. 2018, section 5); its sizes are doubled for figure 4."""
+    """The network of the MNIST challenge (Madry et al. 2018, section 5), whose sizes are doubled for figure 4."""
 
     filters: tuple[int, ...] = (32, 64)
     hidden: int = 1024
@@ -48,7 +49,7 @@ class MadryCNN(Network):
 
 
 class WongCNN(Network):
-    """The small network for MNIST of "Fast is better than free" (Wong et al. 2020, section 5.1)."""
+    """The small MNIST network of "Fast is better than free" (Wong et al. 2020, section 5.1)."""
 
     filters: tuple[int, ...] = (16, 32)
     hidden: int = 100

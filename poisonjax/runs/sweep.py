@@ -11,8 +11,6 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import jax
-
 from poisonjax.data import Dataset
 from poisonjax.experiment import Data, Experiment
 from poisonjax.overrides import override, to_json
@@ -22,7 +20,7 @@ from poisonjax.reports.text import columns
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run
 from poisonjax.runs.job import identity as run_identity
-from poisonjax.runtime import bucket
+from poisonjax.runtime import bucket, distributed
 from poisonjax.runtime.workdir import WorkdirError, write_atomic
 from poisonjax.training import Interrupted
 
@@ -207,7 +205,7 @@ def _visit(job: Run, name: str, done: bool) -> Outcome:
     outcome = attempt(job)
     if outcome.status == "failed":
         say(f"{name} failed: {outcome.error}")
-    jax.clear_caches()  # the programs of all points would pile up
+    distributed.clear_caches()  # the programs of all points would pile up
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""A workdir in a bucket (gs://, s3://, az://): a folder of this machine that is copied there while the run goes on."""
+"""Workdirs in a bucket (gs://, s3://, az://): a local folder, uploaded while the run is in progress."""
 
 import _thread
 import contextlib
@@ -16,41 +16,41 @@ import fsspec
 
 from poisonjax.runtime.workdir import WorkdirError, claim, locked, refuse_foreign
 
-_OWNER = ".owner"  # says which process writes there; the last one to come does
+_OWNER = ".owner"  # names the process that writes there: the last one that started
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until the checkpoint is whole
 
 
 class BucketError(OSError):
-    """What is in the workdir could not be copied to the bucket: one line that says where, why, and where it is now."""
+    """A workdir could not be uploaded to its bucket; the message is one line: where, why, and where the files are."""
 
 
 class TakenOver(BucketError):
-    """Another process writes to the bucket now."""
+    """Another process has taken over the bucket."""
 
 
 def is_bucket(path: str | os.PathLike) -> bool:
-    """Whether it is the URL of a store and no path of this machine."""
+    """True for the URL of a store, false for a local path."""
     return "://" in os.fspath(path)
 
 
 class Mirror:
-    """A folder of a bucket and the local `folder` that is to be the same."""
+    """Mirrors a local folder to a bucket prefix."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self._url, self.folder, self._token = url, folder, secrets.token_hex().encode()
-        self._there: dict[str, tuple[int, int]] = {}
+        self._uploaded: dict[str, tuple[int, int]] = {}
         self._owns = False
         with _readable(url):
             self._store, self._root = fsspec.url_to_fs(url.rstrip("/"))
 
     def fetch(self) -> None:
-        """Copies here all that is there. WorkdirError if it cannot be read, or is not of a run."""
+        """Download everything. WorkdirError if the bucket cannot be read or is not a workdir."""
         with _readable(self._url):
             self._store.invalidate_cache()
             names = self._listed()
             refuse_foreign(self._url, names)
             _all(self._get, names)
-        self._there = self._here()
+        self._uploaded = self._complete()
 
     def _listed(self) -> list[str]:
         paths = (path for path in self._store.find(self._root) if not path.endswith("/"))
@@ -58,21 +58,20 @@ class Mirror:
         return sorted(name for name in names if name != _OWNER)
 
     def _get(self, name: str) -> None:
-        """A checkpoint that is removed meanwhile is none of the newest."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # an old checkpoint, removed since it was listed
             self._store.get_file(self._path(name), str(self.folder / name))
 
     def push(self) -> None:
-        """Copies there what changed here, then removes there what is gone here, so that it can always be gone on from.
+        """Upload changed files, then delete removed ones: the bucket holds a resumable state at any moment.
 
-        The first time it makes the bucket's folder its own. Raises TakenOver if another one has done so
-        since, BucketError where the bucket cannot be written.
+        The first call takes the bucket over. Raises TakenOver if another process has done so since, BucketError if the
+        bucket cannot be written.
         """
         try:
             self._own()
-            now = self._here()
-            _all(self._put, (item for item in now.items() if self._there.get(item[0]) != item[1]))
-            _all(self._remove, self._there.keys() - now.keys())
+            now = self._complete()
+            _all(self._put, (item for item in now.items() if self._uploaded.get(item[0]) != item[1]))
+            _all(self._remove, self._uploaded.keys() - now.keys())
         except BucketError:
             raise
         except Exception as error:  # each kind of store raises its own
@@ -84,35 +83,36 @@ class Mirror:
             self._store.pipe_file(owner, self._token)
             self._owns = True
         elif self._store.cat_file(owner) != self._token:
-            raise TakenOver(f"{self._url} was taken over by another process, which goes on with it")
+            raise TakenOver(f"{self._url} was taken over by another process, which continues the run")
 
     def _put(self, item: tuple[str, tuple[int, int]]) -> None:
-        name, seen = item
-        with contextlib.suppress(FileNotFoundError):  # gone since it was listed: the next push sees to that
+        name, fingerprint = item
+        with contextlib.suppress(FileNotFoundError):  # removed since it was listed: the next push deletes it
             self._store.put_file(str(self.folder / name), self._path(name))
-            self._there[name] = seen
+            self._uploaded[name] = fingerprint
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._store.rm_file(self._path(name))
-        del self._there[name]
+        del self._uploaded[name]
 
-    def _here(self) -> dict[str, tuple[int, int]]:
-        """What is whole here: name -> what changes with the content."""
-        found = {}
+    def _complete(self) -> dict[str, tuple[int, int]]:
+        """Complete local files: name -> (time of modification, size)."""
+        fingerprints = {}
         for folder, folders, files in os.walk(self.folder):
             folders[:] = [name for name in folders if _UNFINISHED not in name]
             for path in (Path(folder, name) for name in files if not name.startswith(".")):
                 with contextlib.suppress(FileNotFoundError):
-                    found[path.relative_to(self.folder).as_posix()] = (path.stat().st_mtime_ns, path.stat().st_size)
-        return found
+                    stat = path.stat()
+                    fingerprints[path.relative_to(self.folder).as_posix()] = stat.st_mtime_ns, stat.st_size
+        return fingerprints
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
 
 def _all(do: Callable, items: Iterable) -> None:
-    """Many at a time, since each waits for the network."""
+    """Call `do` on every item, many at a time, since each call waits for the network."""
     with ThreadPoolExecutor(16) as pool:
         for _ in pool.map(do, items):
             pass
@@ -120,7 +120,7 @@ def _all(do: Callable, items: Iterable) -> None:
 
 @contextlib.contextmanager
 def _readable(url: str) -> Iterator[None]:
-    """Errors of a store, each kind of which has its own, as WorkdirError."""
+    """Raise errors of a store, which each kind defines for itself, as WorkdirError."""
     try:
         yield
     except WorkdirError:
@@ -135,7 +135,7 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def local(path: str | os.PathLike) -> Iterator[Path]:
-    """The folder itself, or a copy, soon forgotten, of that of a bucket; to be read only."""
+    """A workdir to read: the folder itself, or a temporary copy of a bucket's."""
     if not is_bucket(path):
         yield Path(path)
         return
@@ -148,11 +148,11 @@ def local(path: str | os.PathLike) -> Iterator[Path]:
 def claimed(
     path: str | os.PathLike, config: dict, every: float = 30.0, warn: Callable[[str], None] = warnings.warn
 ) -> Iterator[Path]:
-    """The workdir, made that of `config` and of this process alone: the folder itself, or one copied to the bucket.
+    """A workdir bound to `config` and locked for this process: the folder, or a local one uploaded to the bucket.
 
-    every: seconds between copies; there is one at the end. Raises WorkdirError, without waiting, where it cannot be
-    used, BucketError where the last copy fails. A process that has the bucket's folder already is interrupted at its
-    next copy.
+    every: seconds between uploads; the last one is at the end. warn: called with one line about an upload that failed.
+    Raises WorkdirError, without waiting, if it cannot be used, BucketError if the last upload fails. A process that
+    has the bucket already is interrupted at its next upload.
     """
     if not is_bucket(path):
         with locked(path) as folder:
@@ -163,18 +163,18 @@ def claimed(
     try:
         mirror = Mirror(os.fspath(path), folder)
         mirror.fetch()
-        claim(folder, config)
+        claim(folder, config, shown=os.fspath(path))
         mirror.push()
     except (WorkdirError, BucketError) as error:
         shutil.rmtree(folder)
-        raise WorkdirError(str(error).replace(str(folder), os.fspath(path))) from error
+        raise WorkdirError(str(error)) from error
     with _followed(mirror, every, warn):
         yield folder
 
 
 @contextlib.contextmanager
 def _followed(mirror: Mirror, every: float, warn: Callable[[str], None]) -> Iterator[None]:
-    """Copies now and then, and at the end; then removes the folder, unless the last copy failed."""
+    """Upload regularly and at the end, then remove the folder, unless the last upload failed."""
     ended = threading.Event()
     thread = threading.Thread(target=_follow, args=(mirror, max(every, 1.0), warn, ended), daemon=True)
     thread.start()
@@ -190,7 +190,7 @@ def _conclude(mirror: Mirror) -> None:
     try:
         mirror.push()
     except BucketError as error:
-        raise BucketError(f"{error}; what it lacks is in {mirror.folder}") from error
+        raise BucketError(f"{error}; the files not uploaded are in {mirror.folder}") from error
     shutil.rmtree(mirror.folder)
 
 
@@ -199,7 +199,7 @@ def _follow(mirror: Mirror, every: float, warn: Callable[[str], None], ended: th
         try:
             mirror.push()
         except TakenOver:
-            _thread.interrupt_main()  # as Ctrl-C does: the run ends where it would be saved
+            _thread.interrupt_main()  # as Ctrl-C does: the run saves and stops
             return
         except BucketError as error:
-            warn(f"{error}; tried again in {every:g} s")
+            warn(f"{error}; the next try is in {every:g} s")

@@ -1,4 +1,4 @@
-"""Checkpoints of a run through Orbax, with what Orbax lacks: damage is noticed, and the one before is used."""
+"""Checkpoints of a run, written by Orbax; damaged ones are detected, and the one before is used."""
 
 import contextlib
 import errno
@@ -23,23 +23,26 @@ PyTree = Any
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written: one line that says where, why, and which one is still there."""
+    """A checkpoint could not be written; the message is one line: where, why, and which earlier one is left."""
 
 
-class _InTurn(ocp.type_handlers.NumpyHandler):
-    """Reads one array after the other: of many at once, a damaged one ends the event loop under the others,
-    and tensorstore then prints a traceback of its own for each."""
+class _Sequential(ocp.type_handlers.NumpyHandler):
+    """Reads arrays one at a time.
+
+    When several are read at once, a damaged one ends the event loop under the others, and tensorstore prints a
+    traceback for each.
+    """
 
     async def deserialize(self, infos, args=None):
         args = args or [ocp.RestoreArgs()] * len(infos)
-        return [(await super(_InTurn, self).deserialize([i], [a]))[0] for i, a in zip(infos, args, strict=True)]
+        return [(await super(_Sequential, self).deserialize([i], [a]))[0] for i, a in zip(infos, args, strict=True)]
 
 
 class Checkpoints:
     """The newest `keep` (at least 2) checkpoints of a run, one folder a step under `directory`.
 
-    warn: takes one line for every damaged checkpoint that `latest` finds.
-    primary: whether this process writes. share: gives several processes what one of them reads.
+    warn: called with one line about every damaged checkpoint that `latest` finds. primary: true if this process writes.
+    share: broadcasts what one of several processes read. ValueError for a smaller `keep`.
     """
 
     def __init__(
@@ -51,17 +54,16 @@ class Checkpoints:
         share: Callable[[Callable], Any] = lambda read: read(),
     ) -> None:
         if keep < 2:
-            raise ValueError(f"keep is {keep}: at least 2, so that a damaged newest has one before it")
+            raise ValueError(f"keep must be at least 2, so that a damaged checkpoint has one before it, got {keep}")
         self._directory = Path(directory).absolute()
         self._keep, self._warn, self._primary, self._share = keep, warn, primary, share
         logging.getLogger("absl").addFilter(_not_of_orbax)  # it logs, even later, what it raises anyway
 
     def save(self, step: int, state: PyTree, meta: dict) -> None:
-        """Writes `state` (arrays on the host, or replicated) and `meta` (JSON-able); returns when it is whole.
+        """Write `state` (arrays on the host, or replicated) and `meta` (JSON-able); return when both are complete.
 
-        A step that is there already is left as it is: the same config and step are the same state.
-        Raises CheckpointError where it cannot be written (disk full), and leaves the earlier ones;
-        ValueError for a step before the newest one.
+        A step that exists is left as it is: the same config and step give the same state. Raises CheckpointError if it
+        cannot be written (disk full), which leaves the earlier ones, ValueError for a step before the newest one.
         """
         if not self._primary:
             return
@@ -77,39 +79,39 @@ class Checkpoints:
                 self._write(manager, step, leaves, record)
             except Exception as error:  # tensorstore raises ValueError, threads ExceptionGroup, files OSError
                 self._clear_unfinished(step)
-                kept = "there is none before it" if newest is None else f"that of step {newest} is still there"
+                kept = "there is no earlier one" if newest is None else f"the one of step {newest} is intact"
                 raise CheckpointError(
-                    f"checkpoint of step {step} not written to {self._directory}: {_reason(error)}; {kept}"
+                    f"checkpoint of step {step} cannot be written to {self._directory}: {_reason(error)}; {kept}"
                 ) from error
 
     def latest(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
-        """(step, state, meta) of the newest checkpoint that is whole, as saved bit for bit; None without one.
+        """(step, state, meta) of the newest intact checkpoint, as saved bit for bit; None without one.
 
-        The state has the structure of `like` and numpy leaves, whatever devices saved it. Damaged newer
-        ones are said through `warn` and renamed to '<step>.damaged'. Raises ValueError where the leaves
-        are not those of `like` in name, dtype and shape.
+        The state has the structure of `like` and NumPy leaves, whatever devices saved it. Damaged newer checkpoints are
+        reported through `warn` and renamed to '<step>.damaged'. Raises ValueError unless the leaves are those of `like`
+        in name, dtype and shape.
         """
-        return self._share(lambda: self._newest_whole(like))
+        return self._share(lambda: self._newest_intact(like))
 
-    def _newest_whole(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
-        found, damaged = None, {}
+    def _newest_intact(self, like: PyTree) -> tuple[int, PyTree, dict] | None:
+        newest, damaged = None, {}
         with self._manager() as manager:
             for step in sorted(manager.all_steps(), reverse=True):
                 try:
-                    found = (step, *self._read(manager, step))
+                    newest = (step, *self._read(manager, step))
                     break
                 except Exception as error:  # whatever Orbax raises on reading damaged files
                     damaged[step] = _reason(error)
         for step, reason in damaged.items():
-            self._set_aside(step, reason, found and found[0])
-        if found is None:
+            self._set_aside(step, reason, newest and newest[0])
+        if newest is None:
             return None
-        step, leaves, meta = found
+        step, leaves, meta = newest
         return step, self._fitted(step, leaves, like), meta
 
     @contextlib.contextmanager
     def _manager(self) -> Iterator[ocp.CheckpointManager]:
-        """A new one for each use, since its list of steps can go stale (a commit that failed)."""
+        """A new manager for each use, since its list of steps can be stale after a failed commit."""
         me = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(
             primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
@@ -125,7 +127,7 @@ class Checkpoints:
         state = ocp.PyTreeCheckpointHandler(
             use_compression=False,  # weights hardly compress, and a save takes a fifth longer
             multiprocessing_options=alone,
-            type_handler_registry=ocp.type_handlers.create_type_handler_registry((np.ndarray, _InTurn())),
+            type_handler_registry=ocp.type_handlers.create_type_handler_registry((np.ndarray, _Sequential())),
         )
         handlers = ocp.handlers.create_default_handler_registry(state=state)
         with ocp.CheckpointManager(self._directory, options=options, handler_registry=handlers) as manager:
@@ -139,13 +141,13 @@ class Checkpoints:
         manager.save(step, args=ocp.args.Composite(state=state, record=record), force=True)
 
     def _find_room(self, size: int) -> None:
-        """Raises OSError on a full disk before Orbax does, whose threads would go on writing behind our back."""
-        allocate = getattr(os, "posix_fallocate", lambda *_: None)  # macOS has none: there Orbax finds out
+        """Raise OSError on a full disk before Orbax does, whose threads would continue in the background."""
+        allocate = getattr(os, "posix_fallocate", lambda *_: None)  # macOS has none: there Orbax raises
         with tempfile.TemporaryFile(dir=self._directory) as file:
             allocate(file.fileno(), 0, size + size // 4 + 2**20)
 
     def _clear_unfinished(self, step: int) -> None:
-        """What a killed or failed save left: it takes room, and may even bear the name of a whole one."""
+        """Remove what a killed or failed save left, which may even have the name of a complete checkpoint."""
         for leftover in (self._directory / str(step), *self._directory.glob("*.orbax-checkpoint-tmp*")):
             shutil.rmtree(leftover, ignore_errors=True)
 
@@ -157,13 +159,13 @@ class Checkpoints:
         leaves = blank | manager.restore(step, args=args)["state"]
         for name, leaf in leaves.items():
             if _described(leaf) != record["leaves"][name]:
-                raise ValueError(f"the array {name} differs from its sha256")
+                raise ValueError(f"the array {name} does not match its sha256")
         return leaves, record["meta"]
 
     def _set_aside(self, step: int, reason: str, used: int | None) -> None:
         folder = self._directory / str(step)
-        instead = "no earlier one is whole" if used is None else f"the checkpoint of step {used} is used instead"
-        self._warn(f"checkpoint {folder} is damaged ({reason}): {instead}")
+        instead = "no earlier one is intact" if used is None else f"the checkpoint of step {used} is used instead"
+        self._warn(f"checkpoint {folder} is damaged ({reason}); {instead}")
         if self._primary:
             aside = folder.with_name(f"{step}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
@@ -175,7 +177,7 @@ class Checkpoints:
         for name in {**expected, **stored}:
             if expected.get(name) != stored.get(name):
                 raise ValueError(
-                    f"checkpoint {self._directory / str(step)} is of another model or optimizer: {name} is"
+                    f"checkpoint {self._directory / str(step)} belongs to another model or optimizer: {name} is"
                     f" {stored.get(name, 'absent')} there, {expected.get(name, 'absent')} here"
                 )
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in expected])
@@ -200,12 +202,12 @@ def _blank(described: dict) -> np.ndarray:
 
 
 def _sized(leaves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without the arrays that have no elements: Orbax refuses them, and their shape says all."""
+    """The arrays that have elements: Orbax refuses the others, which their shape describes completely."""
     return {name: leaf for name, leaf in leaves.items() if leaf.size}
 
 
 def _reason(error: Exception) -> str:
-    """One line: tensorstore's are thousands of characters long, and may say only at the end that the disk is full."""
+    """One line: messages of tensorstore have thousands of characters and may mention a full disk only at the end."""
     text, full = " ".join(str(error).split()), os.strerror(errno.ENOSPC)
     return full if full in text else f"{type(error).__name__}: {text.partition(' [tensorstore_spec')[0][:200]}"
 

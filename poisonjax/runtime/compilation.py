@@ -1,4 +1,4 @@
-"""How programs are compiled, and where they are kept from one start to the next."""
+"""Compilation: XLA options and the persistent cache of compiled programs."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ import jax
 
 
 def enable_compilation_cache(folder: str | None) -> None:
-    """In `folder`, nowhere if that is "none"; if None, where jax's own setting says, or in the user's cache."""
+    """Keep compiled programs in `folder`; None: where jax's setting says, or in the user's cache; "none": nowhere."""
     default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "poisonjax"
     chosen = folder or jax.config.jax_compilation_cache_dir or str(default)
     jax.config.update("jax_compilation_cache_dir", None if chosen == "none" else chosen)
@@ -16,14 +16,14 @@ def enable_compilation_cache(folder: str | None) -> None:
 
 def jit(fn: Callable, **options) -> Callable:
     """jax.jit, for a program on one device."""
-    return jax.jit(fn, compiler_options=_told(), **options)
+    return jax.jit(fn, compiler_options=_compiler_options(), **options)
 
 
-def _told() -> dict[str, str] | None:
-    """What XLA is told.
+def _compiler_options() -> dict[str, str] | None:
+    """XLA compiler options.
 
-    That of jax 0.10 runs convolutions on a CPU in one thread if it leaves them to YNNPACK, as it does with products
-    and sums, which are fast there. Later ones use all threads for all of them.
+    On a CPU, XLA in jax 0.10 runs convolutions single-threaded when they go to YNNPACK; this keeps matrix products and
+    reductions there, where they are fast, and convolutions out. Later versions use all threads for all of them.
     """
     if jax.default_backend() != "cpu" or jax.device_count() > 1 or jax.__version_info__ >= (0, 11):
         return None

@@ -1,4 +1,4 @@
-"""What training changes, and the network as an attack sees it."""
+"""The state of a training, and its network in evaluation mode."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,10 @@ from poisonjax.types import Array, LogitsFn
 
 
 class TrainState(NamedTuple):
-    """step: updates made, int32. params, batch_stats: the network's variables. opt_state: optax's."""
+    """Weights and optimiser state.
+
+    step: updates so far, int32. params, batch_stats: the network's variables. opt_state: optax's.
+    """
 
     step: Array
     params: Any
@@ -22,16 +25,16 @@ class TrainState(NamedTuple):
 
 
 def initial_state(model: nn.Module, tx: optax.GradientTransformation, image: Array, key: Array) -> TrainState:
-    """A new network for images [h w c]."""
+    """State of a new network for images [h w c]."""
     variables = jax.jit(model.init)(key, jnp.zeros((1, *image.shape), jnp.float32))
     params = variables["params"]
     return TrainState(jnp.int32(0), params, variables.get("batch_stats", {}), tx.init(params))
 
 
 def eval_variables(model: nn.Module, params: Any, batch_stats: Any) -> dict:
-    """What the network computes with in evaluation mode: its batch norms are folded where that is possible.
+    """Variables of the network in evaluation mode, with batch norms folded into convolutions if possible.
 
-    To be called inside a compiled program, whose compiler drops what folding makes constant.
+    Call it inside a compiled program, whose compiler drops the constants of the folded batch norms.
     """
     if isinstance(model, Network) and model.can_fold_batch_norm:
         params, batch_stats = folded(params, batch_stats)
@@ -39,6 +42,6 @@ def eval_variables(model: nn.Module, params: Any, batch_stats: Any) -> dict:
 
 
 def eval_logits(model: nn.Module, state: TrainState) -> LogitsFn:
-    """The network in evaluation mode, which is all that an attack sees."""
+    """Logits function of the network in evaluation mode; attacks see nothing else."""
     variables = eval_variables(model, state.params, state.batch_stats)
     return lambda x: model.apply(variables, x)[0]

@@ -1,4 +1,4 @@
-"""Prepared data sets, made once a session; official raw files, real ones and small ones."""
+"""Fixtures: prepared data sets, one of each per session, and official raw files, real and small ones."""
 
 import hashlib
 import subprocess
@@ -28,7 +28,7 @@ def _run():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder that the real official files are unpacked from."""
+    """The folder from which the real official files are unpacked."""
     if not (SHARED / "unpack.py").exists():
         pytest.skip(f"no {SHARED}/unpack.py to make the official files with")
     return SHARED

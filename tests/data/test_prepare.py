@@ -1,4 +1,4 @@
-"""What is prepared is the genuine tfds data set, whole or not at all, without TensorFlow and without noise."""
+"""Prepared data sets are the official tfds ones, complete or absent, written without TensorFlow or output."""
 
 import functools
 import http.server
@@ -53,7 +53,7 @@ def reopened(run, name, data_dir) -> dict:
     return json.loads(done.stdout)
 
 
-def test_mnist_reopens_as_the_genuine_data_set(mnist_dir, run):
+def test_mnist_reopens_as_the_official_data_set(mnist_dir, run):
     ours = load("mnist", str(mnist_dir))
     assert reopened(run, "mnist", mnist_dir) == {
         "class": "tensorflow_datasets.image_classification.mnist",
@@ -69,7 +69,7 @@ def test_mnist_reopens_as_the_genuine_data_set(mnist_dir, run):
     assert (ours.version, ours.classes) == ("3.0.1", 10)
 
 
-def test_mnist_holds_every_official_row_once_under_its_label(mnist_dir, raw_mnist):
+def test_mnist_contains_every_official_row_once_with_its_label(mnist_dir, raw_mnist):
     ours = load("mnist", str(mnist_dir))
     for examples, prefix in ((ours.train, "train"), (ours.test, "t10k")):
         images = np.fromfile(raw_mnist / "mnist" / f"{prefix}-images-idx3-ubyte", np.uint8, offset=16)
@@ -90,14 +90,14 @@ CIFAR10 = {
 }
 
 
-def test_cifar10_with_blank_images_reopens_as_the_genuine_data_set(shared, tmp_path, run, monkeypatch):
+def test_cifar10_with_blank_images_reopens_as_the_official_data_set(shared, tmp_path, run, monkeypatch):
     blank = {split: (np.zeros((len(y), 32, 32, 3), np.uint8), y) for split, y in cifar10_labels(shared).items()}
     monkeypatch.setattr(raw, "from_folder", lambda source, folder: blank)
     prepare.prepared("cifar10", str(tmp_path), from_raw="patched")
     assert reopened(run, "cifar10", tmp_path) == CIFAR10 | {"image": [[32, 32, 3], 0]}
 
 
-def test_cifar10_reopens_as_the_genuine_data_set(cifar10_dir, run):
+def test_cifar10_reopens_as_the_official_data_set(cifar10_dir, run):
     ours = load("cifar10", str(cifar10_dir))  # checks the content
     image = ours.test.image[3]
     assert reopened(run, "cifar10", cifar10_dir) == CIFAR10 | {"image": [[32, 32, 3], int(image.sum())]}
@@ -105,7 +105,7 @@ def test_cifar10_reopens_as_the_genuine_data_set(cifar10_dir, run):
     assert (sources.CIFAR10.shape, sources.CIFAR10.rows) == (image.shape, (len(ours.train.label), len(ours.test.label)))
 
 
-def test_urls_are_those_whose_checksums_tfds_has():
+def test_tfds_knows_the_checksums_of_all_urls():
     registered = checksums.get_all_url_infos()
     for source in (sources.MNIST, sources.CIFAR10):
         assert all(source.url + name in registered for name in source.published)
@@ -113,7 +113,7 @@ def test_urls_are_those_whose_checksums_tfds_has():
     assert sources.CIFAR10.published == ("cifar-10-binary.tar.gz",)
 
 
-def test_prepared_already_says_so(data_dir, capsys):
+def test_preparing_again_reports_that_it_is_prepared(data_dir, capsys):
     assert main(["prepare", "mnist_5k", "--data_dir", data_dir]) == 0
     expected = f"mnist_5k 1.0.0 already prepared in {data_dir}/mnist_5k/1.0.0: 4,000 train, 1,000 test\n"
     assert capsys.readouterr() == (expected, "")
@@ -143,7 +143,7 @@ def test_mnist_5k_refuses_raw_files(tmp_path, capsys):
     )
 
 
-def test_a_file_in_place_of_the_folder_is_one_line(tmp_path, capsys):
+def test_file_in_place_of_the_folder_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["prepare", "mnist_5k", "--data_dir", str(tmp_path / "file")]) == 2
     err = capsys.readouterr().err
@@ -167,24 +167,24 @@ prepare.prepared("mnist_5k", sys.argv[1])
 KILLS = {
     "amid the images": "encode, left = records.encode, [0] * 100\n"
     "records.encode = lambda image: encode(image) if left and not left.pop() else die()",
-    "before the rename": "prepare._publish = die",
+    "before the rename": "prepare.files.publish = die",
 }
 
 
 @pytest.mark.parametrize("kill", KILLS)
-def test_a_kill_leaves_nothing_that_looks_prepared(kill, run, tmp_path, monkeypatch):
+def test_killed_preparation_leaves_nothing_that_looks_prepared(kill, run, tmp_path, monkeypatch):
     done = run("-c", KILLED.format(kill=KILLS[kill]), tmp_path)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (tmp_path / ".mnist_5k.incomplete").exists(), "the kill came before anything was written"
     assert not (tmp_path / "mnist_5k").exists()
     assert not prepare.is_prepared(prepare.builder("mnist_5k", str(tmp_path)))
     monkeypatch.setattr(mnist_5k, "splits", lambda: BLANK)
-    assert set(prepare.prepared("mnist_5k", str(tmp_path)).info.splits) == {"train", "test"}, "built on what was left"
+    assert set(prepare.prepared("mnist_5k", str(tmp_path)).info.splits) == {"train", "test"}, "built on leftovers"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".poisonjax.lock", "mnist_5k"]
 
 
 @BOTH
-def test_an_exception_leaves_nothing(small, tmp_path, monkeypatch):
+def test_exception_leaves_nothing(small, tmp_path, monkeypatch):
     name, _, content = small
     put(tmp_path / "raw", content)
     encode, left = records.encode, [0] * 10
@@ -195,7 +195,7 @@ def test_an_exception_leaves_nothing(small, tmp_path, monkeypatch):
 
 
 @BOTH
-def test_a_full_disk_is_one_line_and_leaves_nothing(small, tmp_path, monkeypatch):
+def test_full_disk_is_one_line_and_leaves_nothing(small, tmp_path, monkeypatch):
     name, _, content = small
     put(tmp_path / "raw", content)
 
@@ -272,16 +272,16 @@ def _swapped_splits(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_no_info, "1.0.0: not a whole tfds data set"),
-        (_damaged_info, "mnist_5k in .*copy: cannot be opened: "),
-        (_other_format, "1.0.0: stored as tfrecord, not array_record"),
-        (_no_records, "test.array_record-00000-of-00001: missing: delete "),
+        (_no_info, "1.0.0 is not a complete tfds data set"),
+        (_damaged_info, "mnist_5k in .*copy cannot be opened: "),
+        (_other_format, "1.0.0 is stored as tfrecord, not array_record"),
+        (_no_records, "test.array_record-00000-of-00001 is missing; delete "),
         (_truncated_records, "1.0.0: test rows 0 to 999 cannot be read"),
         (_damaged_records, r"1.0.0: train rows \d+ to \d+ cannot be read"),
-        (_swapped_splits, "1.0.0: not the genuine mnist_5k"),
+        (_swapped_splits, "1.0.0 is not the official mnist_5k"),
     ],
 )
-def test_a_damaged_folder_is_one_line_that_names_it(damage, message, copied):
+def test_damaged_folder_is_named_in_one_line(damage, message, copied):
     damage(copied / "mnist_5k" / "1.0.0")
     shutil.rmtree(copied / "mnist_5k" / "1.0.0.decoded", ignore_errors=True)
     with pytest.raises(DataError, match=message) as raised:
@@ -289,7 +289,7 @@ def test_a_damaged_folder_is_one_line_that_names_it(damage, message, copied):
     assert "\n" not in str(raised.value)
 
 
-def test_unknown_name_names_what_is_allowed(tmp_path):
+def test_unknown_name_is_refused_with_the_known_ones(tmp_path):
     for call in (lambda: load("imagenet", str(tmp_path)), lambda: stream("imagenet", "train", str(tmp_path))):
         with pytest.raises(DataError, match=r"^unknown data set 'imagenet': allowed are mnist, cifar10, mnist_5k$"):
             call()
@@ -325,7 +325,7 @@ def served(small, tmp_path, monkeypatch):
 
 
 @BOTH
-def test_what_is_not_prepared_is_downloaded(served, tmp_path, capsys):
+def test_missing_data_set_is_downloaded(served, tmp_path, capsys):
     name, source, content = served
     (got,) = stream(name, "test", str(tmp_path / "out"))
     assert pairs(got.image, got.label) == pairs(*source.parse(content)["test"])
@@ -335,7 +335,7 @@ def test_what_is_not_prepared_is_downloaded(served, tmp_path, capsys):
 
 @BOTH
 @pytest.mark.parametrize("change", ["other content", "gone", "unregistered"])
-def test_a_wrong_download_is_one_line_and_leaves_nothing(change, served, tmp_path, monkeypatch):
+def test_wrong_download_is_one_line_and_leaves_nothing(change, served, tmp_path, monkeypatch):
     name, *_ = served
     last = sorted((tmp_path / "www").iterdir())[-1 if name == "cifar10" else 0]
     if change == "gone":
@@ -354,7 +354,7 @@ def test_a_wrong_download_is_one_line_and_leaves_nothing(change, served, tmp_pat
 
 
 @BOTH
-def test_without_a_network_one_line_names_the_command_at_once(small, tmp_path, monkeypatch, capsys):
+def test_without_a_network_one_line_names_the_offline_command(small, tmp_path, monkeypatch, capsys):
     name, source, _ = small
     monkeypatch.setitem(sources.SOURCES, name, replace(source, url="http://127.0.0.1:9/"))  # nothing listens
     monkeypatch.setattr(prepare, "_build", None)  # reached only after the network was
@@ -382,7 +382,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
-def test_tensorflow_is_never_imported_even_where_it_is_installed(run, tmp_path):
+def test_tensorflow_is_never_imported(run, tmp_path):
     package = tmp_path / "site" / "tensorflow"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('TensorFlow was imported')\n")
@@ -390,6 +390,6 @@ def test_tensorflow_is_never_imported_even_where_it_is_installed(run, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_tfds_folder_is_the_default(monkeypatch, tmp_path):
+def test_tfds_folder_is_the_default(monkeypatch, tmp_path):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     assert Path(prepare.builder("mnist").data_dir).is_relative_to(tfds.core.constants.DATA_DIR)

@@ -1,4 +1,4 @@
-"""Official files are accepted in every packing and refused, in one line, for every damage."""
+"""Official files are accepted however packed and refused, in one line, if damaged."""
 
 import gzip
 
@@ -37,7 +37,7 @@ PACKINGS = {
 
 
 @pytest.mark.parametrize(("small", "packing"), cases(PACKINGS), indirect=["small"])
-def test_every_packing_gives_every_row_once_under_its_label(packing, small, tmp_path):
+def test_every_packing_gives_every_row_once_with_its_label(packing, small, tmp_path):
     name, source, content = small
     _, place, pack = PACKINGS[packing]
     put(tmp_path / "raw" / (place and source.folder), pack(content))
@@ -66,50 +66,50 @@ def with_second(content, change):
 
 # name of the case -> (data set, files that lie in DIR, what the one line must say)
 DAMAGES = {
-    "nothing there": ("both", lambda c: {}, "raw: holds none of the official files: {files}"),
-    "one file missing": ("both", without, "raw/{second}: missing"),
-    "truncated": ("both", lambda c: with_second(c, lambda d: d[:-1]), "raw/{second}: truncated: "),
-    "empty": ("both", lambda c: with_second(c, lambda d: b""), "raw/{second}: truncated: 0 bytes of "),
-    "one bit wrong": ("both", lambda c: with_second(c, flipped), "raw/{second}: not the official {second}"),
-    "one byte more": ("both", lambda c: with_second(c, lambda d: d + b"0"), "raw/{second}: not the official"),
+    "nothing there": ("both", lambda c: {}, "raw contains none of the official files; it must contain {files}"),
+    "one file missing": ("both", without, "raw/{second} is missing; put it there"),
+    "truncated": ("both", lambda c: with_second(c, lambda d: d[:-1]), "raw/{second} is truncated ("),
+    "empty": ("both", lambda c: with_second(c, lambda d: b""), "raw/{second} is truncated (0 bytes of "),
+    "one bit wrong": ("both", lambda c: with_second(c, flipped), "raw/{second} is not the official {second}"),
+    "one byte more": ("both", lambda c: with_second(c, lambda d: d + b"0"), "raw/{second} is not the official"),
     "truncated gz": (
         "mnist",
         lambda c: with_second(gzipped(c), lambda d: d[:-9]),
-        "raw/{second}.gz: cannot be read: ",
+        "raw/{second}.gz cannot be read (",
     ),
-    "damaged gz": ("mnist", lambda c: with_second(gzipped(c), flipped), "raw/{second}.gz: "),
+    "damaged gz": ("mnist", lambda c: with_second(gzipped(c), flipped), "raw/{second}.gz "),
     "gz of a wrong file": (
         "mnist",
         lambda c: gzipped(with_second(c, flipped)),
-        "raw/{second}.gz: not the official {second}",
+        "raw/{second}.gz is not the official {second}",
     ),
     "not a tar": ("cifar10", lambda c: {"cifar-10-binary.tar.gz": b"<html>404</html>"}, "cannot be unpacked"),
     "gz, but not of a tar": (
         "cifar10",
         lambda c: {"cifar-10-binary.tar.gz": gzip.compress(b"nothing" * 999)},
-        "raw/cifar-10-binary.tar.gz: cannot be unpacked",
+        "raw/cifar-10-binary.tar.gz cannot be unpacked",
     ),
     "truncated tar": (
         "cifar10",
         lambda c: {name: data[: len(data) // 2] for name, data in tarred(c).items()},
-        "raw/cifar-10-binary.tar.gz: cannot be unpacked",
+        "raw/cifar-10-binary.tar.gz cannot be unpacked",
     ),
-    "file missing in tar": ("cifar10", lambda c: tarred(without(c)), "tar.gz: holds no {second}"),
+    "file missing in tar": ("cifar10", lambda c: tarred(without(c)), "tar.gz contains no {second}"),
     "wrong file in tar": (
         "cifar10",
         lambda c: tarred(with_second(c, flipped)),
-        "tar.gz: cifar-10-batches-bin/{second}: not the official {second}",
+        "tar.gz: cifar-10-batches-bin/{second} is not the official {second}",
     ),
     "truncated file in tar": (
         "cifar10",
         lambda c: tarred(with_second(c, lambda d: d[:-1])),
-        "tar.gz: cifar-10-batches-bin/{second}: truncated",
+        "tar.gz: cifar-10-batches-bin/{second} is truncated",
     ),
 }
 
 
 @pytest.mark.parametrize(("small", "damage"), cases(DAMAGES), indirect=["small"])
-def test_damage_is_one_line_that_names_the_file_and_leaves_nothing(damage, small, tmp_path, capsys):
+def test_damaged_file_is_named_in_one_line_and_leaves_nothing(damage, small, tmp_path, capsys):
     name, _, content = small
     _, make, message = DAMAGES[damage]
     put(tmp_path / "raw", make(content))

@@ -1,4 +1,4 @@
-"""The networks for CIFAR-10 are the published ones, in either precision, with statistics that only training changes."""
+"""CIFAR-10 networks are the published ones, in either precision; only training changes their statistics."""
 
 import dataclasses
 import functools
@@ -60,8 +60,8 @@ def convolutions(model, side):
     """Of one image, in evaluation: (path of the module, output) for every convolution."""
     x = jnp.zeros((1, side, side, 3))
     filtered = {"capture_intermediates": lambda module, _: isinstance(module, Conv), "mutable": ["intermediates"]}
-    _, seen = jax.eval_shape(lambda variables: model.apply(variables, x, **filtered), shapes(model))
-    leaves = jax.tree_util.tree_leaves_with_path(seen["intermediates"])
+    _, captured = jax.eval_shape(lambda variables: model.apply(variables, x, **filtered), shapes(model))
+    leaves = jax.tree_util.tree_leaves_with_path(captured["intermediates"])
     return [([key.key for key in path[:-2]], out) for path, out in leaves]
 
 
@@ -78,14 +78,14 @@ def multiplications(model, side):
 def test_sizes_are_the_published_ones(model, parameters, features):
     variables = shapes(model)
     assert count(variables["params"]) == parameters
-    logits, seen = jax.eval_shape(model.apply, variables, jnp.zeros((3, 32, 32, 3)))
-    chex.assert_shape((logits, seen), [(3, model.classes), (3, features)])
+    logits, penultimate = jax.eval_shape(model.apply, variables, jnp.zeros((3, 32, 32, 3)))
+    chex.assert_shape((logits, penultimate), [(3, model.classes), (3, features)])
 
 
 @pytest.mark.parametrize(
     "alpha, multiplied, parameters", [(1.0, 569, 4.2), (0.75, 325, 2.6), (0.5, 149, 1.3), (0.25, 41, 0.5)]
 )
-def test_mobilenet_does_the_published_work(alpha, multiplied, parameters):
+def test_mobilenet_has_the_published_number_of_operations(alpha, multiplied, parameters):
     model = MobileNet(alpha, classes=1000)
     assert round(multiplications(model, 224) / 1e6) == multiplied  # millions: Howard et al. 2017, table 6
     assert round(count(shapes(model)["params"]) / 1e6, 1) == parameters
@@ -102,7 +102,7 @@ def last_layer(variables, features):
 
 
 @named(SMALL)
-def test_features_are_what_the_last_layer_sees(model):
+def test_features_are_the_input_of_the_last_layer(model):
     variables, x = ready(model)
     logits, features = evaluate(model, variables, x)
     np.testing.assert_allclose(last_layer(variables, features), logits, atol=1e-4)
@@ -127,7 +127,7 @@ def test_parameters_and_gradients_are_those_of_flax_layers(model, monkeypatch):
 
 
 @pytest.mark.parametrize("stride, features", [(1, 3), (2, 5)])
-def test_a_block_without_its_convolutions_is_its_way_around(stride, features):
+def test_block_without_its_convolutions_is_its_shortcut(stride, features):
     block = cifar._Block(features, stride, "float32")
 
     @jax.jit
@@ -141,20 +141,20 @@ def test_a_block_without_its_convolutions_is_its_way_around(stride, features):
 
 
 @named(NORMALISED)
-def test_bfloat16_is_for_the_convolutions_only(model):
+def test_only_convolutions_are_in_bfloat16(model):
     half, (variables, x) = dataclasses.replace(model, dtype="bfloat16"), ready(model)
     chex.assert_trees_all_equal_shapes_and_dtypes(shapes(half), shapes(model))
     assert {out.dtype for _, out in convolutions(half, 32)} == {jnp.dtype("bfloat16")}
     trained = jax.eval_shape(functools.partial(half.apply, train=True, mutable=["batch_stats"]), variables, x)[1]
     chex.assert_trees_all_equal_shapes_and_dtypes(trained["batch_stats"], variables["batch_stats"])
-    made, exact = (evaluate(each, variables, x) for each in (half, model))
-    for ours, theirs in zip(made, exact, strict=True):
+    rounded, exact = (evaluate(each, variables, x) for each in (half, model))
+    for ours, theirs in zip(rounded, exact, strict=True):
         assert ours.dtype == jnp.float32
         assert 0 < jnp.linalg.norm(ours - theirs) < 0.05 * jnp.linalg.norm(theirs)
 
 
 @named(NORMALISED)
-def test_statistics_change_in_training_only(model):
+def test_only_training_changes_the_statistics(model):
     variables, x = ready(model)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -193,7 +193,7 @@ def test_training_with_dropout_needs_keys():
 
 
 @named(NORMALISED)
-def test_images_are_normalised_as_cifar10_is(model):
+def test_images_are_normalised_by_the_statistics_of_cifar10(model):
     variables, _ = ready(model)
     only = {"capture_intermediates": lambda module, _: module.name == "Conv_0" and len(module.path) == 1}
 
@@ -208,7 +208,7 @@ def test_images_are_normalised_as_cifar10_is(model):
     np.testing.assert_allclose(centre, variables["params"]["Conv_0"]["kernel"].sum((0, 1, 2)), atol=1e-4)
 
 
-def test_a_grey_image_counts_as_three_equal_channels():
+def test_grey_image_is_three_equal_channels():
     x = np.linspace(0, 1, 32, dtype=np.float32).reshape(2, 4, 4, 1)
     np.testing.assert_array_equal(cifar.normalised(x), cifar.normalised(x.repeat(3, -1)))
     with pytest.raises(ValueError, match="must have 1 or 3 channels, got 2"):
@@ -216,7 +216,7 @@ def test_a_grey_image_counts_as_three_equal_channels():
 
 
 @named(SMALL)
-def test_models_are_configuration(model):
+def test_models_are_hashable_configuration(model):
     same = dataclasses.replace(model)
     assert same is not model and same == model and hash(same) == hash(model)
     assert dataclasses.replace(model, classes=7) != model

@@ -1,4 +1,4 @@
-"""Batch norms folded into convolutions: the same logits and gradients, with less to calculate."""
+"""Folded batch norms give the same logits and gradients with fewer operations."""
 
 import dataclasses
 
@@ -29,15 +29,15 @@ def unfolded(model, state):
     return lambda x: model.apply(variables, x)[0]
 
 
-def seen(see, model):
-    """Logits and gradients of the network as `see` has it."""
+def outputs(view, model):
+    """Logits and gradients of the network that `view` gives."""
     state, x = state_and_images(model)
-    return jax.jit(lambda state, x: logits_and_slope(see(model, state), x))(state, x)
+    return jax.jit(lambda state, x: logits_and_slope(view(model, state), x))(state, x)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_and_gradients_are_those_of_the_network(name):
-    for ours, expected in zip(*(seen(see, NETWORKS[name]) for see in (eval_logits, unfolded)), strict=True):
+    for ours, expected in zip(*(outputs(view, NETWORKS[name]) for view in (eval_logits, unfolded)), strict=True):
         chex.assert_trees_all_close(ours, expected, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
@@ -46,21 +46,21 @@ def cosine(a, b):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_bfloat16_is_as_near_to_float32_as_without(name):
+def test_folding_loses_no_precision_in_bfloat16(name):
     half = dataclasses.replace(NETWORKS[name], dtype="bfloat16")
-    exact, ours, plain = seen(unfolded, NETWORKS[name]), seen(eval_logits, half), seen(unfolded, half)
+    exact, ours, plain = outputs(unfolded, NETWORKS[name]), outputs(eval_logits, half), outputs(unfolded, half)
     for part in (0, 1):
         assert cosine(ours[part], exact[part]) > cosine(plain[part], exact[part]) - 0.01
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_no_batch_norm_is_left_to_a_loop(name):
+def test_loop_contains_no_batch_norm(name):
     model = NETWORKS[name]
     state, x = state_and_images(model)
 
-    def multiplications(see):
+    def multiplications(view):
         def attack(state, x):
-            logits_fn = see(model, state)
+            logits_fn = view(model, state)
             return jax.lax.fori_loop(0, 5, lambda _, x: x + jax.grad(lambda x: logits_fn(x).sum())(x), x)
 
         text = jax.jit(attack).lower(state, x).compile().as_text()

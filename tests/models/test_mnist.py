@@ -49,7 +49,7 @@ def test_sizes_are_the_published_ones(model, parameters, features):
 
 
 @named(SMALL)
-def test_features_are_what_the_last_layer_sees(model):
+def test_features_are_the_input_of_the_last_layer(model):
     variables, x = ready(model)
     logits, features = jax.jit(model.apply)(variables, x)
     np.testing.assert_allclose(last_layer(variables, features), logits, atol=1e-5)
@@ -71,15 +71,15 @@ def test_parameters_and_gradients_are_those_of_flax_layers(model, monkeypatch):
 
 
 @named(SMALL)
-def test_bfloat16_is_for_all_but_the_last_layer(model):
+def test_all_but_the_last_layer_are_in_bfloat16(model):
     half, (variables, x) = dataclasses.replace(model, dtype="bfloat16"), ready(model)
     shapes = jax.eval_shape(half.init, jax.random.key(0), x)
     chex.assert_trees_all_equal_shapes_and_dtypes(shapes, variables)
-    made, exact = (jax.jit(each.apply)(variables, x) for each in (half, model))
-    for ours, theirs in zip(made, exact, strict=True):
+    rounded, exact = (jax.jit(each.apply)(variables, x) for each in (half, model))
+    for ours, theirs in zip(rounded, exact, strict=True):
         assert ours.dtype == jnp.float32
         assert 0 < jnp.linalg.norm(ours - theirs) < 0.05 * jnp.linalg.norm(theirs)
-    np.testing.assert_allclose(last_layer(variables, made[1]), made[0], atol=1e-5)
+    np.testing.assert_allclose(last_layer(variables, rounded[1]), rounded[0], atol=1e-5)
 
 
 @named(SMALL)
@@ -108,7 +108,7 @@ def test_training_with_dropout_needs_keys():
 
 
 @named(SMALL)
-def test_models_are_configuration(model):
+def test_models_are_hashable_configuration(model):
     same = dataclasses.replace(model)
     assert same is not model and same == model and hash(same) == hash(model)
     assert dataclasses.replace(model, classes=7) != model

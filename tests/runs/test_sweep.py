@@ -219,7 +219,7 @@ def test_the_same_command_again_trains_nothing_and_shows_the_results(
         ([RATES, "--set=train.epochs=1"], 'set is ["train.max_steps=1"] there, ["train.max_steps=1", "train.epochs'),
         (["--sweep=train.epochs=1"], 'sweep is ["poison.rate"] there, ["train.epochs"] here'),
         ([RATES, "--experiment=mnist_clean_label"], 'experiment is "mnist_badnets" there, "mnist_clean_label" here'),
-        ([], "is of another run"),
+        ([], "belongs to a different run"),
     ],
 )
 def test_the_workdir_of_another_sweep_is_refused(stopped_and_finished, data_dir, monkeypatch, capsys, flags, message):

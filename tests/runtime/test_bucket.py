@@ -1,4 +1,4 @@
-"""Claims: a workdir in a bucket is what a folder is; the next process goes on from it; two never write at once."""
+"""A workdir in a bucket behaves like a folder: the next process resumes from it, and only one process writes."""
 
 import time
 
@@ -21,16 +21,16 @@ def content(url):
     return {path[len(root) + 1 :]: store.cat_file(path).decode() for path in store.find(root) if ".owner" not in path}
 
 
-def until(what):
-    """Waits until it is so."""
+def until(condition):
+    """Wait until the condition is true."""
     for _ in range(100):
-        if what():
+        if condition():
             return
         time.sleep(0.05)
-    raise AssertionError("it did not come about within 5 s")
+    raise AssertionError("the condition was false for 5 s")
 
 
-def test_the_bucket_has_what_the_folder_has_and_the_next_process_finds_it(url):
+def test_bucket_contains_the_folder_for_the_next_process(url):
     with claimed(url, {"a": 1}) as folder:
         (folder / "seed0").mkdir()
         for name in ("old", "same", "seed0/state"):
@@ -44,7 +44,7 @@ def test_the_bucket_has_what_the_folder_has_and_the_next_process_finds_it(url):
     assert content(url) == {**{name: kept[name] for name in ("config.json", "same")}, "seed0/state": "changed"}
 
 
-def test_it_is_copied_while_the_run_goes_on_but_for_what_is_unfinished(url):
+def test_complete_files_are_uploaded_during_the_run(url):
     with claimed(url, {}, every=0) as folder:
         for name in (".hidden", "5.orbax-checkpoint-tmp-1/state", "6/state"):
             (folder / name).parent.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def test_it_is_copied_while_the_run_goes_on_but_for_what_is_unfinished(url):
         assert content(url).keys() == {"config.json", "6/state"}
 
 
-def test_the_bucket_is_read_only_where_it_is_only_read(url):
+def test_reading_a_bucket_does_not_change_it(url):
     with claimed(url, {}) as folder:
         (folder / "record.json").write_text("1")
         store, root = fsspec.url_to_fs(url)
@@ -63,7 +63,7 @@ def test_the_bucket_is_read_only_where_it_is_only_read(url):
     assert content(url)["record.json"] == "1" and store.cat_file(f"{root}/.owner") == owner and not copy.exists()
 
 
-def test_who_comes_later_has_it_and_the_earlier_one_is_interrupted_and_writes_no_more(url):
+def test_second_process_takes_over_the_bucket(url):
     taken = pytest.raises(BucketError, match="taken over by another process")
     with Interrupt() as interrupt, taken, claimed(url, {}, every=0) as first:
         with claimed(url, {}) as second:
@@ -81,32 +81,32 @@ def refused(url):
     return str(caught.value)
 
 
-def test_a_folder_of_another_run_is_refused_and_left_to_it(url):
+def test_bucket_of_a_different_run_is_refused_and_keeps_its_owner(url):
     with claimed(url, {"a": 2}, every=0):
-        assert "a is 2 there, 1 here: choose another folder" in refused(url)
-        time.sleep(1.5)  # the owner copies again, and is still the owner
+        assert "config.json belongs to a different run (a is 2 there, 1 here); choose another folder" in refused(url)
+        time.sleep(1.5)  # the owner uploads again and is still the owner
 
 
-def test_a_folder_of_somebody_else_is_refused_unread_and_unchanged(url):
+def test_bucket_with_foreign_files_is_refused_and_unchanged(url):
     store, root = fsspec.url_to_fs(url)
     store.pipe_file(f"{root}/photo.jpg", b"mine")
-    assert "is not empty (photo.jpg) and has no config.json" in refused(url)
+    assert "is not empty (photo.jpg) and is not a poisonjax workdir (no config.json)" in refused(url)
     assert content(url) == {"photo.jpg": "mine"} and not store.exists(f"{root}/.owner")
 
 
-def test_a_store_that_is_not_known_or_not_installed_is_said():
+def test_unknown_or_missing_store_is_one_line():
     assert "Protocol not known: nosuch" in refused("nosuch://b/run")
     fsspec.register_implementation("absent", "no.such.Store", errtxt="Please install absentfs")
     assert "Please install absentfs" in refused("absent://b/run")
 
 
-def test_what_cannot_be_copied_is_said_tried_again_and_at_last_kept(url, monkeypatch):
-    said = []
-    with pytest.raises(BucketError, match="OSError: full") as caught, claimed(url, {}, 0, said.append) as folder:
+def test_failed_upload_is_reported_retried_and_leaves_the_files(url, monkeypatch):
+    warnings = []
+    with pytest.raises(BucketError, match="OSError: full") as caught, claimed(url, {}, 0, warnings.append) as folder:
         monkeypatch.setattr(type(fsspec.url_to_fs(url)[0]), "put_file", full)
         (folder / "result").write_text("precious")
-        until(lambda: len(said) > 1)
-    assert "tried again in 1 s" in said[0] and str(folder) in str(caught.value)
+        until(lambda: len(warnings) > 1)
+    assert "the next try is in 1 s" in warnings[0] and str(folder) in str(caught.value)
     assert (folder / "result").read_text() == "precious"
 
 
@@ -114,6 +114,6 @@ def full(*_):
     raise OSError("full")
 
 
-def test_a_bucket_that_cannot_be_written_is_refused_at_once(url, monkeypatch):
+def test_unwritable_bucket_is_refused_at_once(url, monkeypatch):
     monkeypatch.setattr(type(fsspec.url_to_fs(url)[0]), "pipe_file", full)
     assert "cannot be written (OSError: full)" in refused(url)

@@ -1,4 +1,4 @@
-"""Claims: what comes back is what was saved, bit for bit, or an earlier one, said in one line; never wrong arrays."""
+"""A restored checkpoint is the one that was saved, bit for bit, or an earlier one with a warning."""
 
 import contextlib
 import itertools
@@ -27,7 +27,7 @@ class Moments(NamedTuple):
 
 
 def state_of(step: int) -> dict:
-    """Another one for every step; the kernel is too large for tensorstore's own checksums to cover it."""
+    """A different state for every step; the kernel is too large for tensorstore's own checksums to cover it."""
     random_bits = np.random.default_rng(step)
     kernel = random_bits.standard_normal((37, 13), np.float32)
     kernel[0, :2] = np.frombuffer(b"\x01\x00\xc0\x7f\x00\x00\x00\x80", np.float32)  # NaN with a payload, -0.0
@@ -52,15 +52,15 @@ def bits(tree) -> list:
     return [structure, *((leaf.dtype, leaf.shape, leaf.tobytes()) for leaf in leaves)]
 
 
-def assert_is_step(found, step: int) -> None:
-    assert found is not None
-    assert found[0] == step
-    assert bits(found[1]) == bits(state_of(step))
-    assert found[2] == meta_of(step)
+def assert_is_step(restored, step: int) -> None:
+    assert restored is not None
+    assert restored[0] == step
+    assert bits(restored[1]) == bits(state_of(step))
+    assert restored[2] == meta_of(step)
 
 
 def refuse(line: str) -> None:
-    pytest.fail(f"nothing was to be said: {line}")
+    pytest.fail(f"unexpected warning: {line}")
 
 
 def saved(folder: Path, *steps: int, **options) -> Checkpoints:
@@ -70,26 +70,26 @@ def saved(folder: Path, *steps: int, **options) -> Checkpoints:
     return checkpoints
 
 
-def test_state_and_meta_come_back_bit_for_bit_as_numpy_in_the_structure_of_like(tmp_path):
+def test_state_and_meta_are_restored_bit_for_bit_in_the_structure_of_like(tmp_path):
     saved(tmp_path / "new" / "folder", 3)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), state_of(0))
-    found = saved(tmp_path / "new" / "folder").latest(like)
-    assert_is_step(found, 3)
-    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(found[1]))
+    restored = saved(tmp_path / "new" / "folder").latest(like)
+    assert_is_step(restored, 3)
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(restored[1]))
 
 
-def test_none_in_a_new_folder_and_nothing_written_by_asking(tmp_path):
+def test_new_folder_has_no_checkpoint_and_stays_empty(tmp_path):
     assert saved(tmp_path / "absent").latest(state_of(0)) is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_newest_two_are_kept(tmp_path):
+def test_newest_two_checkpoints_are_kept(tmp_path):
     checkpoints = saved(tmp_path, 1, 2, 9, 10)
     assert sorted(os.listdir(tmp_path)) == ["10", "9"]
     assert_is_step(checkpoints.latest(state_of(0)), 10)
 
 
-def test_saving_the_newest_step_again_changes_nothing_and_an_earlier_one_is_an_error(tmp_path):
+def test_saving_the_newest_step_again_changes_nothing_and_an_earlier_step_is_refused(tmp_path):
     checkpoints = saved(tmp_path, 1, 2)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     checkpoints.save(2, state_of(2), meta_of(2))
@@ -98,8 +98,8 @@ def test_saving_the_newest_step_again_changes_nothing_and_an_earlier_one_is_an_e
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_a_keep_of_one_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="keep is 1: at least 2"):
+def test_keep_of_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"keep must be at least 2, .* got 1"):
         Checkpoints(tmp_path, keep=1)
 
 
@@ -110,14 +110,14 @@ def test_only_the_primary_process_writes(tmp_path):
     assert_is_step(other.latest(state_of(0)), 1)
 
 
-def test_meta_that_json_cannot_hold_is_an_error_before_anything_is_written(tmp_path):
+def test_meta_that_is_not_json_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         saved(tmp_path / "run").save(1, state_of(1), {"loss": jnp.float32(1)})
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"step": np.int32(0)}, r"\['step'\] is int64\[\] there, int32\[\] here"),
         ({"frozen": np.zeros(3, bool)}, r"\['frozen'\] is bool\[2\] there, bool\[3\] here"),
@@ -125,9 +125,9 @@ def test_meta_that_json_cannot_hold_is_an_error_before_anything_is_written(tmp_p
         ({"seed": {}}, r"\['seed'\] is uint32\[2\] there, absent here"),
     ],
 )
-def test_whole_checkpoint_of_another_model_is_an_error_and_stays(tmp_path, change, said):
+def test_intact_checkpoint_of_another_model_is_refused_and_kept(tmp_path, change, message):
     checkpoints = saved(tmp_path, 1)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         checkpoints.latest({**state_of(0), **change})
     assert_is_step(checkpoints.latest(state_of(0)), 1)
 
@@ -147,17 +147,17 @@ def damages(folder: Path):
         yield name, file, None
 
 
-def test_damage_to_any_file_gives_the_same_arrays_or_the_one_before_and_one_line(tmp_path, caplog, capfd):
-    said, refused = [], set()
-    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+def test_damage_to_any_file_restores_the_same_arrays_or_the_checkpoint_before_with_one_warning(tmp_path, caplog, capfd):
+    warnings, refused = [], set()
+    checkpoints = saved(tmp_path, 1, 2, warn=warnings.append)
     shutil.copytree(tmp_path / "2", tmp_path / "whole")
     for name, file, content in list(damages(tmp_path / "2")):
         file.unlink() if content is None else file.write_bytes(content)
-        said.clear()
-        found = checkpoints.latest(state_of(0))
-        assert_is_step(found, 1 if said else 2)
-        if said:
-            (line,) = said
+        warnings.clear()
+        restored = checkpoints.latest(state_of(0))
+        assert_is_step(restored, 1 if warnings else 2)
+        if warnings:
+            (line,) = warnings
             assert line.startswith(f"checkpoint {tmp_path / '2'} is damaged (") and "\n" not in line
             assert line.endswith("the checkpoint of step 1 is used instead")
             assert not (tmp_path / "2").exists()
@@ -170,10 +170,10 @@ def test_damage_to_any_file_gives_the_same_arrays_or_the_one_before_and_one_line
     assert capfd.readouterr() == ("", "")
 
 
-def test_flip_that_orbax_does_not_notice_is_found_by_our_sha256(tmp_path):
+def test_flipped_bit_that_orbax_does_not_detect_is_detected(tmp_path):
     noise = np.random.default_rng(0).integers(0, 2**32, (64, 64), np.uint32)  # incompressible: stored as it is
-    said = []
-    checkpoints = Checkpoints(tmp_path, warn=said.append)
+    warnings = []
+    checkpoints = Checkpoints(tmp_path, warn=warnings.append)
     for step in (1, 2):
         checkpoints.save(step, {"noise": noise + np.uint32(step)}, {})
     file = max((path for path in (tmp_path / "2").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
@@ -185,26 +185,26 @@ def test_flip_that_orbax_does_not_notice_is_found_by_our_sha256(tmp_path):
     step, state, _ = checkpoints.latest({"noise": noise})
     assert step == 1
     assert np.array_equal(state["noise"], noise + np.uint32(1))
-    assert said == [
-        f"checkpoint {tmp_path / '2'} is damaged (ValueError: the array ['noise'] differs from its sha256):"
+    assert warnings == [
+        f"checkpoint {tmp_path / '2'} is damaged (ValueError: the array ['noise'] does not match its sha256);"
         " the checkpoint of step 1 is used instead"
     ]
 
 
-def test_flip_in_meta_is_found_by_our_sha256(tmp_path):
-    said = []
-    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+def test_changed_meta_is_detected(tmp_path):
+    warnings = []
+    checkpoints = saved(tmp_path, 1, 2, warn=warnings.append)
     file = tmp_path / "2" / "record" / "metadata"
     content = file.read_bytes()
     file.write_bytes(content.replace(b"[0.2,", b"[0.3,"))
     assert file.read_bytes() != content
     assert_is_step(checkpoints.latest(state_of(0)), 1)
-    assert "(ValueError: its content differs from its sha256)" in said[0]
+    assert "(ValueError: its content does not match its sha256)" in warnings[0]
 
 
-def test_damaged_checkpoint_is_put_aside_once_and_its_step_can_be_saved_again(tmp_path):
-    said = []
-    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+def test_damaged_checkpoint_is_renamed_and_its_step_can_be_saved_again(tmp_path):
+    warnings = []
+    checkpoints = saved(tmp_path, 1, 2, warn=warnings.append)
     for _ in range(2):  # the second time there is a '2.damaged' already
         (tmp_path / "2" / "record" / "metadata").unlink()
         assert_is_step(checkpoints.latest(state_of(0)), 1)
@@ -212,31 +212,31 @@ def test_damaged_checkpoint_is_put_aside_once_and_its_step_can_be_saved_again(tm
         assert sorted(os.listdir(tmp_path)) == ["1", "2.damaged"]
         checkpoints.save(2, state_of(2), meta_of(2))
     assert_is_step(checkpoints.latest(state_of(0)), 2)
-    assert len(said) == 2
+    assert len(warnings) == 2
 
 
-def test_a_reader_that_is_not_primary_moves_nothing(tmp_path):
-    said = []
+def test_reader_that_is_not_primary_renames_nothing(tmp_path):
+    warnings = []
     saved(tmp_path, 1, 2)
     (tmp_path / "2" / "record" / "metadata").unlink()
-    assert_is_step(saved(tmp_path, primary=False, warn=said.append).latest(state_of(0)), 1)
-    assert len(said) == 1
+    assert_is_step(saved(tmp_path, primary=False, warn=warnings.append).latest(state_of(0)), 1)
+    assert len(warnings) == 1
     assert sorted(os.listdir(tmp_path)) == ["1", "2"]
 
 
-def test_none_when_no_checkpoint_is_whole_and_every_one_is_said(tmp_path):
-    said = []
-    checkpoints = saved(tmp_path, 1, 2, warn=said.append)
+def test_all_checkpoints_damaged_returns_none_and_warns_for_each(tmp_path):
+    warnings = []
+    checkpoints = saved(tmp_path, 1, 2, warn=warnings.append)
     for step in "12":
         shutil.rmtree(tmp_path / step / "state")
     assert checkpoints.latest(state_of(0)) is None
-    assert [line.split(" is damaged ")[0] for line in said] == [f"checkpoint {tmp_path / step}" for step in "21"]
-    assert all(line.endswith("no earlier one is whole") for line in said)
+    assert [line.split(" is damaged ")[0] for line in warnings] == [f"checkpoint {tmp_path / step}" for step in "21"]
+    assert all(line.endswith("no earlier one is intact") for line in warnings)
     saved(tmp_path, 1)
     assert_is_step(checkpoints.latest(state_of(0)), 1)
 
 
-def test_what_a_killed_save_left_is_cleared_by_the_next(tmp_path):
+def test_leftovers_of_a_killed_save_are_removed_by_the_next(tmp_path):
     saved(tmp_path, 1)
     shutil.copytree(tmp_path / "1", tmp_path / "2.orbax-checkpoint-tmp")
     assert_is_step(saved(tmp_path).latest(state_of(0)), 1)
@@ -251,7 +251,7 @@ def keep_saving(folder: Path, first: int, report) -> None:
 
 
 def test_kill_9_at_any_moment_of_a_save_loses_nothing_that_was_saved(tmp_path):
-    """Ten times in the same folder, each going on from where the one before was killed."""
+    """Ten times in the same folder, each resuming from where the one before was killed."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["poisonjax.runtime.checkpoint"])  # the imports, once
     moments, step = random.Random(0), 0
@@ -267,10 +267,10 @@ def test_kill_9_at_any_moment_of_a_save_loses_nothing_that_was_saved(tmp_path):
         with contextlib.suppress(EOFError):
             while True:
                 last = reports.recv()
-        found = saved(tmp_path).latest(state_of(0))  # `refuse`: a kill is not damage
-        step = found[0]
+        restored = saved(tmp_path).latest(state_of(0))  # `refuse`: a kill is not damage
+        step = restored[0]
         assert step in (last, last + 1)
-        assert_is_step(found, step)
+        assert_is_step(restored, step)
     assert step > 10
 
 
@@ -295,15 +295,15 @@ def fill(disk: Path, left: int) -> Path:
     return ballast
 
 
-def test_full_disk_is_one_line_and_the_checkpoint_before_stays(small_disk, caplog, capfd):
+def test_full_disk_is_one_line_and_leaves_the_checkpoint_before(small_disk, caplog, capfd):
     checkpoints = saved(small_disk / "run", 1)
     for left in (0, 2**16, 2**19):
         ballast = fill(small_disk, left)
         with pytest.raises(CheckpointError) as error:
             checkpoints.save(2, state_of(2), meta_of(2))
         assert str(error.value) == (
-            f"checkpoint of step 2 not written to {small_disk / 'run'}: No space left on device;"
-            " that of step 1 is still there"
+            f"checkpoint of step 2 cannot be written to {small_disk / 'run'}: No space left on device;"
+            " the one of step 1 is intact"
         )
         assert os.listdir(small_disk / "run") == ["1"]
         assert_is_step(checkpoints.latest(state_of(0)), 1)
@@ -319,7 +319,9 @@ def fill_up_while_orbax_writes(disk: Path) -> None:
     for left in range(0, 2**15, 2**12):
         checkpoints = saved(disk / f"{left}", 1)
         ballast = fill(disk, left)
-        with pytest.raises(CheckpointError, match=r"not written .*: No space left on device; that of step 1 is"):
+        with pytest.raises(
+            CheckpointError, match=r"cannot be written .*: No space left on device; the one of step 1 is"
+        ):
             checkpoints.save(2, state_of(2), meta_of(2))
         assert_is_step(checkpoints.latest(state_of(0)), 1)
         ballast.unlink()
@@ -327,15 +329,15 @@ def fill_up_while_orbax_writes(disk: Path) -> None:
         assert_is_step(checkpoints.latest(state_of(0)), 2)
 
 
-def test_disk_that_fills_up_while_orbax_writes_loses_nothing(small_disk):
-    """In a process of its own: tensorstore's threads then go on for a while, and complain in the tests after it."""
+def test_disk_that_fills_during_a_save_loses_nothing(small_disk):
+    """In its own process: tensorstore's threads continue for a while and would print into later tests."""
     process = multiprocessing.get_context("forkserver").Process(target=fill_up_while_orbax_writes, args=(small_disk,))
     process.start()
     process.join()
     assert process.exitcode == 0
 
 
-def test_save_that_fails_after_its_commit_can_be_done_again(tmp_path, monkeypatch):
+def test_save_that_fails_after_its_commit_can_be_repeated(tmp_path, monkeypatch):
     checkpoints, save = saved(tmp_path, 1), ocp.CheckpointManager.save
 
     def late_failure(*args, **kwargs):
@@ -344,7 +346,7 @@ def test_save_that_fails_after_its_commit_can_be_done_again(tmp_path, monkeypatc
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(CheckpointError, match="that of step 1 is still there"),
+        pytest.raises(CheckpointError, match="the one of step 1 is intact"),
     ):
         patch.setattr(ocp.CheckpointManager, "save", late_failure)
         checkpoints.save(2, state_of(7), meta_of(7))
@@ -353,13 +355,13 @@ def test_save_that_fails_after_its_commit_can_be_done_again(tmp_path, monkeypatc
     assert_is_step(checkpoints.latest(state_of(0)), 2)
 
 
-def test_full_disk_on_the_first_save_says_that_there_is_none(small_disk):
+def test_full_disk_on_the_first_save_reports_no_earlier_checkpoint(small_disk):
     fill(small_disk, 0)
-    with pytest.raises(CheckpointError, match=r"No space left on device; there is none before it$"):
+    with pytest.raises(CheckpointError, match=r"No space left on device; there is no earlier one$"):
         saved(small_disk / "run", 1)
 
 
-def test_only_the_log_of_orbax_is_silenced(tmp_path, caplog):
+def test_only_orbax_logging_is_silenced(tmp_path, caplog):
     saved(tmp_path, 1)
     logging.getLogger("absl").error("of somebody else")
     assert [record.message for record in caplog.records] == ["of somebody else"]

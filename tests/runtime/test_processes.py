@@ -1,4 +1,4 @@
-"""launch.py over several processes, several devices and data on the host ends in the record of one device."""
+"""Several processes, several devices and streamed data give the record of one device."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def started(data_dir, workdir, *flags, **env):
@@ -22,10 +22,10 @@ def started(data_dir, workdir, *flags, **env):
 
 
 def finished(workdir, *processes):
-    """The record, and what each process said."""
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
-    return json.loads((workdir / "record.json").read_text()), said
+    """The record, and the output of each process."""
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(outputs)
+    return json.loads((workdir / "record.json").read_text()), outputs
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +40,23 @@ def assert_same(record, plain, seeds):
     assert record["arms"].keys() == plain["arms"].keys() and len(record["seeds"]) == seeds
     for arm, metrics in plain["arms"].items():
         for name in ("clean_accuracy", "attack_success_rate", "robust_accuracy"):
-            expected, found = (of[name]["per_seed"][:seeds] for of in (metrics, record["arms"][arm]))
-            np.testing.assert_allclose(found, expected, atol=0.05, err_msg=f"{arm} {name}")
+            expected, measured = (of[name]["per_seed"][:seeds] for of in (metrics, record["arms"][arm]))
+            np.testing.assert_allclose(measured, expected, atol=0.05, err_msg=f"{arm} {name}")
 
 
-def test_data_on_the_host(plain, data_dir, tmp_path):
-    record, (said,) = finished(tmp_path, started(data_dir, tmp_path, "--stream"))
+def test_streamed_data_gives_the_same_record(plain, data_dir, tmp_path):
+    record, (output,) = finished(tmp_path, started(data_dir, tmp_path, "--stream"))
     assert_same(record, plain, 1)
-    assert said.count("first training steps done after") == 1
+    assert output.count("first training steps done after") == 1
 
 
-def test_a_seed_on_each_device(plain, data_dir, tmp_path):
+def test_one_seed_per_device_gives_the_same_record(plain, data_dir, tmp_path):
     record, _ = finished(tmp_path, started(data_dir, tmp_path, "--seeds=2", "--cpu_devices=2"))
     assert_same(record, plain, 2)
     assert record["environment"]["device_count"] == 2
 
 
-def test_two_processes_of_which_one_writes(plain, data_dir, tmp_path):
+def test_two_processes_give_the_same_record_and_one_writes(plain, data_dir, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -67,8 +67,8 @@ def test_two_processes_of_which_one_writes(plain, data_dir, tmp_path):
     assert "report.md" in first and "report.md" not in second
 
 
-def test_a_job_that_is_none_is_refused(data_dir, tmp_path):
+def test_distributed_without_a_job_is_refused(data_dir, tmp_path):
     alone = started(data_dir, tmp_path, "--distributed")
-    said, _ = alone.communicate(timeout=60)
-    assert alone.returncode == 2 and "--distributed: no job of several processes was found" in said
-    assert "Traceback" not in said and not any(tmp_path.iterdir())
+    output, _ = alone.communicate(timeout=60)
+    assert alone.returncode == 2 and "--distributed: no job of several processes was found" in output
+    assert "Traceback" not in output and not any(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Claims: one process a folder, one config a folder, whole files only, and a signal loses nothing."""
+"""A workdir has one process, one config and complete files only, and a signal loses nothing."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ with locked(sys.argv[1]):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds tmp_path / 'run'."""
-    root = Path(workdir.__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -48,21 +48,21 @@ def one_line(error) -> str:
     return message
 
 
-def test_second_process_is_refused_and_told_who_holds_the_folder(holder, tmp_path):
+def test_second_process_is_refused_with_the_id_of_the_first(holder, tmp_path):
     with pytest.raises(WorkdirError) as error, locked(tmp_path / "run"):
         pass
     assert str(tmp_path / "run") in one_line(error)
-    assert f"process {holder.pid}:" in one_line(error)
+    assert f"process {holder.pid};" in one_line(error)
 
 
-def test_kill_9_of_the_holder_frees_the_folder(holder, tmp_path):
+def test_kill_9_of_the_holder_unlocks_the_folder(holder, tmp_path):
     holder.kill()
     holder.wait()
     with locked(tmp_path / "run") as folder:
         assert (folder / ".lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_lock_is_given_back_on_leaving_even_while_a_forked_child_lives(tmp_path):
+def test_folder_is_unlocked_while_a_forked_child_lives(tmp_path):
     with locked(tmp_path / "run"):
         child = subprocess.Popen(["sleep", "60"], pass_fds=_descriptors(tmp_path / "run/.lock"))
     try:
@@ -78,7 +78,7 @@ def _descriptors(path: Path) -> list[int]:
     return [number for number, target in links.items() if target == str(path)]
 
 
-def test_folder_that_cannot_be_made_is_named(tmp_path):
+def test_error_names_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     with (
         pytest.raises(WorkdirError, match="file cannot be used: File exists") as error,
@@ -98,7 +98,7 @@ CONFIG = {
 }
 
 
-def test_same_config_claims_again(tmp_path):
+def test_same_config_can_claim_again(tmp_path):
     with locked(tmp_path / "run") as folder:
         claim(folder, CONFIG)
         before = (folder / "config.json").read_bytes()
@@ -108,36 +108,36 @@ def test_same_config_claims_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
-        ({"poison": {"rate": 0.2, "target": 9}}, "poison.rate is 0.1 there, 0.2 here:"),
+        ({"poison": {"rate": 0.2, "target": 9}}, "(poison.rate is 0.1 there, 0.2 here);"),
         (
             {"attack": {"eps": 0.3}},
-            "attack.eps is absent there, 0.3 here; attack is null there, absent here:",
+            "(attack.eps is absent there, 0.3 here; attack is null there, absent here);",
         ),
-        ({"x": True}, "x is {} there, true here:"),
+        ({"x": True}, "(x is {} there, true here);"),
         (
             {"poison": {}, "seeds": [], "lr": 1},
-            "seeds is [0, 1] there, [] here; lr is NaN there, 1 here and 2 more:",
+            "seeds is [0, 1] there, [] here; lr is NaN there, 1 here and 2 more);",
         ),
     ],
 )
-def test_other_config_is_refused_with_both_values(tmp_path, changed, said):
+def test_different_config_is_refused_with_both_values(tmp_path, changed, message):
     claim(tmp_path, CONFIG)
     with pytest.raises(WorkdirError) as error:
         claim(tmp_path, {**CONFIG, **changed})
-    assert said in one_line(error)
-    assert str(tmp_path) in one_line(error)
-    assert "another folder" in one_line(error)
+    assert message in one_line(error)
+    assert one_line(error).startswith(f"{tmp_path}/config.json belongs to a different run (")
+    assert one_line(error).endswith("choose another folder")
 
 
-def test_one_is_not_true(tmp_path):
+def test_one_and_true_are_different_values(tmp_path):
     claim(tmp_path, {"a": 1})
     with pytest.raises(WorkdirError, match="a is 1 there, true here"):
         claim(tmp_path, {"a": True})
 
 
-def test_newer_format_is_refused_with_what_to_do(tmp_path):
+def test_newer_format_is_refused_with_a_remedy(tmp_path):
     newer = workdir.FORMAT + 1
     (tmp_path / "config.json").write_text(json.dumps({"format": newer, "config": CONFIG}))
     with pytest.raises(WorkdirError) as error:
@@ -157,14 +157,14 @@ def test_unreadable_config_is_named_and_kept(tmp_path, content):
     assert (tmp_path / "config.json").read_bytes() == content
 
 
-def test_folder_of_somebody_else_is_not_written_into(tmp_path):
+def test_folder_with_foreign_files_is_not_written_to(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with locked(tmp_path), pytest.raises(WorkdirError, match=r"not empty \(thesis.tex\)"):
         claim(tmp_path, CONFIG)
     assert sorted(os.listdir(tmp_path)) == [".lock", "thesis.tex"]
 
 
-def test_claim_goes_on_after_kill_9_in_the_first_claim(tmp_path):
+def test_claim_succeeds_after_kill_9_in_the_first_claim(tmp_path):
     (tmp_path / ".config.json.4242.tmp").write_text('{"form')
     claim(tmp_path, CONFIG)
     claim(tmp_path, CONFIG)
@@ -193,18 +193,18 @@ def test_full_disk_leaves_the_old_file(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"record.json": "old"}
 
 
-def test_write_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
-    seen = []
+def test_write_is_synced_before_the_rename(tmp_path, monkeypatch):
+    calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (seen.append(name), real(*args)))
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
     write_atomic(tmp_path / "a", "é")
     write_atomic(tmp_path / "a", b"\x00\xff")
-    assert seen == ["fsync", "replace", "fsync"] * 2
+    assert calls == ["fsync", "replace", "fsync"] * 2
     assert (tmp_path / "a").read_bytes() == b"\x00\xff"
 
 
-def test_remembered_computes_once_and_gives_the_same_both_times(tmp_path):
+def test_cached_json_computes_once_and_returns_the_same_both_times(tmp_path):
     calls = []
 
     def compute():
@@ -217,27 +217,27 @@ def test_remembered_computes_once_and_gives_the_same_both_times(tmp_path):
     assert len(calls) == 1
 
 
-def test_remembered_never_returns_a_damaged_result(tmp_path):
+def test_cached_json_never_returns_a_damaged_result(tmp_path):
     path, value = tmp_path / "surrogate.json", {"accuracy": 0.9371, "digits": [1, 2, 3]}
     cached_json(path, lambda: value)
     whole = path.read_bytes()
     damaged = [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole))]
-    said = []
+    warnings = []
     for content in [*damaged, b"", whole[:-3], b"[]", b"{}"]:
         path.write_bytes(content)
-        assert cached_json(path, lambda: value, warn=said.append) == value
+        assert cached_json(path, lambda: value, warn=warnings.append) == value
         assert cached_json(path, lambda: pytest.fail("written again, so not computed again")) == value
-    assert len(said) > len(whole) * 0.8  # the rest only changed white space
-    assert all(line.startswith(f"{path} is damaged (") and "\n" not in line for line in said)
+    assert len(warnings) > len(whole) * 0.8  # the rest only changed white space
+    assert all(line.startswith(f"{path} is damaged (") and "\n" not in line for line in warnings)
 
 
-def test_remembered_forgets_what_failed(tmp_path):
+def test_cached_json_stores_no_failure(tmp_path):
     with pytest.raises(ZeroDivisionError):
         cached_json(tmp_path / "surrogate.json", lambda: {"a": 1 / 0})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_seal_does_not_depend_on_the_order_of_keys():
+def test_checksum_does_not_depend_on_the_order_of_keys():
     assert verified({"content": {"b": 1, "a": 2}, "sha256": with_checksum({"a": 2, "b": 1})["sha256"]}) == {
         "a": 2,
         "b": 1,

@@ -13,7 +13,7 @@ import pytest
 
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import MadryCNN, MobileNet, ReportCifarCNN, ReportCNN, ResNet18, WongCNN
-from poisonjax.models.layers import conv
+from poisonjax.models.ops import conv
 from poisonjax.runtime import distributed
 from poisonjax.training import AdversarialTraining, CropFlip, initial_state, make_train_step
 from poisonjax.types import Examples

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 from poisonjax.reports.site import pages, reading
+from poisonjax.runtime import files
 
 MARKER = ".poisonjax-site"  # lists the files that the site consists of
 
@@ -22,9 +23,9 @@ def write(records: pathlib.Path, out: pathlib.Path) -> None:
         raise ValueError(f"--records {records} holds no record.json")
     target = out.resolve()
     _refuse(records.resolve(), target, out)
-    files = pages.written(found)
-    files[MARKER] = (json.dumps({"format": 1, "files": sorted(files)}, indent=1) + "\n").encode()
-    _exchange(files, target)
+    contents = pages.written(found)
+    contents[MARKER] = (json.dumps({"format": 1, "files": sorted(contents)}, indent=1) + "\n").encode()
+    _exchange(contents, target)
 
 
 def _refuse(records: pathlib.Path, target: pathlib.Path, out: pathlib.Path) -> None:
@@ -48,19 +49,12 @@ def _ours(target: pathlib.Path) -> set[str]:
         return set()
 
 
-def _exchange(files: dict[str, bytes], target: pathlib.Path) -> None:
-    new, old = (target.with_name(f".{target.name}.{os.getpid()}.{part}") for part in ("new", "old"))
+def _exchange(contents: dict[str, bytes], target: pathlib.Path) -> None:
+    new = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        for path, content in files.items():
+        for path, content in contents.items():
             (new / path).parent.mkdir(parents=True, exist_ok=True)
             (new / path).write_bytes(content)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    except BaseException:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
+        files.publish(new, target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
