@@ -1,10 +1,10 @@
 """The command line: `poisonjax run`, `evaluate`, `data` and `report`."""
 
+import functools
 import importlib
 import sys
 
-from poisonjax.cli.parser import asks_for_help, complain
-from poisonjax.spelling import unknown
+from poisonjax.cli.parser import dispatch
 
 COMMANDS = {
     "run": "train and judge the networks of an experiment, or resume where it stopped",
@@ -14,21 +14,12 @@ COMMANDS = {
 }
 
 
-def usage(prog: str) -> str:
-    """The commands, one per line."""
-    lines = [f"  {name:10s}{purpose}" for name, purpose in COMMANDS.items()]
-    return "\n".join([f"usage: {prog} COMMAND [flags]", "", *lines, "", f"{prog} COMMAND --help lists its flags."])
-
-
 def main(words: list[str] | None = None, prog: str = "poisonjax") -> int:
     """Run a command and return its exit status: 0 done; 1 the machine failed; 2 bad input; 130 stopped."""
-    command, *rest = (sys.argv[1:] if words is None else words) or [""]
-    if asks_for_help([command]):
-        print(usage(prog))
-        return 0
-    if not command:
-        print(usage(prog), file=sys.stderr)
-        return 2
-    if command not in COMMANDS:
-        return complain(prog, unknown("command", command, COMMANDS), 2)
-    return importlib.import_module(f"poisonjax.cli.{command}").main(rest, f"{prog} {command}")
+    commands = {name: (purpose, functools.partial(_run, name)) for name, purpose in COMMANDS.items()}
+    return dispatch(prog, sys.argv[1:] if words is None else words, commands)
+
+
+def _run(name: str, words: list[str], prog: str) -> int:
+    """Importing a command takes time, so only the one that runs is."""
+    return importlib.import_module(f"poisonjax.cli.{name}").main(words, prog)

@@ -1,32 +1,28 @@
 """Prepare a data set: poisonjax data prepare mnist"""
 
-import argparse
+from types import SimpleNamespace
 
-from poisonjax.cli.parser import Parser, complain, one_of
-
-
-def parser(prog: str, names: list[str]) -> Parser:
-    """The command and its flags. names: of the data sets that can be prepared."""
-    made = Parser(prog=prog, description=__doc__.partition(":")[0])
-    purpose = "prepare tfds record files from the official raw files, or from the network"
-    prepare = made.add_subparsers(dest="command", required=True).add_parser("prepare", help=purpose)
-    prepare.add_argument("name", type=one_of(*names), help=", ".join(names))
-    prepare.add_argument("--from_raw", metavar="DIR", help="folder of the official files; default: download them")
-    prepare.add_argument("--data_dir", metavar="DIR", help="default: tfds's own, ~/tensorflow_datasets")
-    return made
+from poisonjax.cli.parser import Parser, complain, dispatch
 
 
 def main(words: list[str], prog: str) -> int:
     """Prepare a data set; return the exit status: 0 prepared, now or before; 2 bad input."""
+    return dispatch(prog, words, {"prepare": ("write tfds record files from official files or the network", _main)})
+
+
+def _main(words: list[str], prog: str) -> int:
     from poisonjax.data.sources import SOURCES
 
+    flag = Parser(prog, f"Prepare one of {', '.join(SOURCES)}.", words=("name",))
+    flag.text("from_raw", "folder of the official files; default: download them")
+    flag.text("data_dir", "folder of the tfds data sets; default: tfds's own, ~/tensorflow_datasets")
     try:
-        return _prepare(parser(prog, list(SOURCES)).parse(words))
+        return _prepare(flag.parse(words))
     except ValueError as error:
         return complain(prog, error, 2)
 
 
-def _prepare(args: argparse.Namespace) -> int:
+def _prepare(args: SimpleNamespace) -> int:
     from poisonjax.data import DataError, prepare
     from poisonjax.data.sources import find
 

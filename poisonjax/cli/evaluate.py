@@ -1,30 +1,29 @@
 """Attack one trained network of a run: poisonjax evaluate --victim=RUN --arm=pgd_at --attack=pgd --eps=.3"""
 
-import argparse
 import dataclasses
 import shlex
+from types import SimpleNamespace
 
-from poisonjax.cli.parser import RESUME, Parser, complain, notice, number, one_of, whole
+from poisonjax.cli.parser import RESUME, Parser, complain, notice
 
 
 def parser(prog: str) -> Parser:
     """The flags."""
-    made = Parser(prog=prog, description=__doc__.partition(":")[0])
-    flag = made.add_argument
-    flag("--victim", required=True, help="workdir of a run, or gs://... of it")
-    flag("--arm", required=True, help="which of its networks")
-    flag("--seed", type=whole(0), default=0, help="of which seed")
-    flag("--experiment", help="file or module of the experiment, if the types of the run come from there")
-    flag("--attack", required=True, help="which attack, as pgd or autoattack")
-    flag("--eps", type=number, help="radius of the ball, for an attack that has one, as .3 or 8/255")
-    flag("--norm", type=one_of("Linf", "L2"), help="in which norm; default: Linf, or the attack's")
-    flag("--images", type=whole(1), help="the first of the test split; default: 1,000, or all")
-    flag("--batch", type=whole(1), default=100, help="how many at a time")
-    flag("--set", action="append", default=[], help="attack.field=value; repeatable")
-    flag("--data_dir", help="folder of the tfds data sets; default: tfds's own")
-    flag("--out", help="folder of the result; default: below the victim")
-    flag("--compilation_cache", help="folder of compiled programs, or none; default: ~/.cache/poisonjax")
-    return made
+    flag = Parser(prog, __doc__.partition(":")[0])
+    flag.text("victim", "workdir of a run, or gs://... of it", required=True)
+    flag.text("arm", "which of its networks", required=True)
+    flag.whole("seed", "of which seed", least=0, default=0)
+    flag.text("experiment", "file or module of the experiment, if the types of the run come from there")
+    flag.text("attack", "which attack, as pgd or autoattack", required=True)
+    flag.number("eps", "radius of the ball, for an attack that has one, as .3 or 8/255")
+    flag.choice("norm", "in which norm; default: Linf, or the attack's", ("Linf", "L2"))
+    flag.whole("images", "the first of the test split; default: 1,000, or all", least=1)
+    flag.whole("batch", "how many at a time", least=1, default=100)
+    flag.repeated("set", "attack.field=value")
+    flag.text("data_dir", "folder of the tfds data sets; default: tfds's own")
+    flag.text("out", "folder of the result; default: below the victim")
+    flag.text("compilation_cache", "folder of compiled programs, or none; default: ~/.cache/poisonjax")
+    return flag
 
 
 def main(words: list[str], prog: str) -> int:
@@ -41,7 +40,7 @@ def main(words: list[str], prog: str) -> int:
         return complain(prog, f"stopped; {RESUME}", 130)
 
 
-def _evaluate(args: argparse.Namespace, command: str) -> int:
+def _evaluate(args: SimpleNamespace, command: str) -> int:
     from absl import logging
 
     from poisonjax.reports.attack import text
@@ -62,7 +61,7 @@ def _evaluate(args: argparse.Namespace, command: str) -> int:
     return 0
 
 
-def chosen(args: argparse.Namespace):
+def chosen(args: SimpleNamespace):
     """The attack that the flags mean, and its norm. ValueError naming the flag and what is allowed."""
     from poisonjax.attacks import AnyAttack
     from poisonjax.overrides import override

@@ -1,36 +1,125 @@
-"""Parsing and complaints that all commands share: an error is one line and exit status 2."""
+"""absl flags as all commands have them: one set per command, and an error is one line and exit status 2."""
 
-import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+from absl import flags
 
 from poisonjax.spelling import unknown
 
 RESUME = "progress saved so far is intact; run the same command again to resume"
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are ValueErrors of one line."""
+class Parser:
+    """The flags and positional words of one command; those of other commands are apart.
 
-    def __init__(self, *args, **options):
-        super().__init__(*args, allow_abbrev=False, exit_on_error=False, **options)
+    description: one line, for --help. words: names of the positional words, all of them required.
+    """
 
-    def parse(self, words: list[str]) -> argparse.Namespace:
-        """The values of all flags. ValueError naming the flag, the value and what is allowed."""
+    def __init__(self, prog: str, description: str, words: tuple[str, ...] = ()):
+        self._prog, self._description, self._words = prog, description, words
+        self._flags, self._required = flags.FlagValues(), []
+        self.switch("help", "show this help and exit")
+
+    def text(self, name: str, help: str, default: str | None = None, required: bool = False) -> None:
+        """A flag of any text."""
+        self._define(_Text(), name, help, default, required)
+
+    def choice(self, name: str, help: str, names: Iterable[str], default: str | None = None) -> None:
+        """A flag of one of these names, whatever its capitals."""
+        self._define(_Choice(tuple(names)), name, f"{help}: {', '.join(names)}", default)
+
+    def whole(self, name: str, help: str, least: int, default: int | None = None) -> None:
+        """A flag of a whole number, at least this one."""
+        self._define(_Whole(least), name, help, default)
+
+    def number(self, name: str, help: str, default: float | None = None) -> None:
+        """A flag of a number of at least 0, as .1 or 8/255."""
+        self._define(_Number(), name, help, default)
+
+    def repeated(self, name: str, help: str) -> None:
+        """A flag of any text that may be given several times."""
+        flags.DEFINE_multi_string(name, [], f"{help}; repeatable", flag_values=self._flags)
+
+    def switch(self, name: str, help: str) -> None:
+        """A flag without a value: --name, or --noname."""
+        flags.DEFINE_bool(name, False, help, flag_values=self._flags)
+
+    def _define(self, parser: flags.ArgumentParser, name: str, help: str, default: Any, required: bool = False) -> None:
+        flags.DEFINE(parser, name, default, help, flag_values=self._flags)
+        self._required += [name] * required
+
+    def parse(self, given: list[str]) -> SimpleNamespace:
+        """The values of all flags and words. ValueError naming the flag, the value and what is allowed.
+
+        SystemExit with status 0 after --help.
+        """
         try:
-            args, rest = self.parse_known_args(words)
-        except argparse.ArgumentError as error:
-            raise ValueError(f"{error.argument_name or ''}: {error.message}".lstrip(": ")) from None
-        if rest and rest[0].startswith("-"):
-            raise ValueError(unknown("flag", rest[0].partition("=")[0], self._option_string_actions))
-        if rest:
-            raise ValueError(f"unexpected argument {rest[0]!r}; flags start with --")
-        return args
+            rest = self._flags([self._prog, *given])[1:]
+        except flags.UnrecognizedFlagError as error:
+            raise ValueError(unknown("flag", f"--{error.flagname}", [f"--{name}" for name in self._flags])) from None
+        except flags.Error as error:
+            raise ValueError(_plain(error)) from None
+        values = self._flags.flag_values_dict()
+        if values["help"]:
+            print(self.usage())
+            raise SystemExit(0)
+        if len(rest) > len(self._words):
+            raise ValueError(f"unexpected argument {rest[len(self._words)]!r}; flags start with --")
+        missing = [f"--{name}" for name in self._required if values[name] is None] + list(self._words[len(rest) :])
+        if missing:
+            raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} required")
+        return SimpleNamespace(**values, **dict(zip(self._words, rest, strict=True)))
 
-    def error(self, message: str):
-        """ValueError, where argparse would exit."""
-        raise ValueError(message)
+    def usage(self) -> str:
+        """The help of the command."""
+        words = " ".join([self._prog, *map(str.upper, self._words), "[flags]"])
+        return f"usage: {words}\n\n{self._description}\n\n{self._flags.get_help().strip()}"
+
+
+def _plain(error: flags.Error) -> str:
+    """absl's message without its preamble: --seeds=two: must be a whole number ..."""
+    return str(error).removeprefix("flag ").replace("Missing value for flag ", "a value is missing after ")
+
+
+class _Text(flags.ArgumentParser):
+    def parse(self, argument: str) -> str:
+        return argument
+
+
+class _Choice(flags.ArgumentParser):
+    def __init__(self, names: tuple[str, ...]):
+        self._names = names
+
+    def parse(self, argument: str) -> str:
+        for name in self._names:
+            if name.lower() == argument.lower():
+                return name
+        raise ValueError(unknown("value", argument, self._names))
+
+
+class _Whole(flags.ArgumentParser):
+    def __init__(self, least: int):
+        self._least = least
+
+    def parse(self, argument: str | int) -> int:
+        if not str(argument).lstrip("-").isdecimal() or int(argument) < self._least:
+            raise ValueError(f"must be a whole number of at least {self._least}")
+        return int(argument)
+
+
+class _Number(flags.ArgumentParser):
+    def parse(self, argument: str | float) -> float:
+        try:
+            value = float(Fraction(argument))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            value = -1.0
+        if value < 0:
+            raise ValueError("must be a number of at least 0, such as 0.1 or 8/255")
+        return value
 
 
 def asks_for_help(words: list[str]) -> bool:
@@ -50,35 +139,17 @@ def notice(prog: str, line: str) -> None:
         print(f"{prog}: {line}", file=sys.stderr, flush=True)
 
 
-def one_of(*names: str) -> Callable[[str], str]:
-    """The type of a flag that takes one of these names, in capitals or not."""
+def dispatch(prog: str, words: list[str], commands: dict[str, tuple[str, Callable[[list[str], str], int]]]) -> int:
+    """Run the command that the first word names; without one, print the usage and return 2.
 
-    def choose(text: str) -> str:
-        for name in names:
-            if name.lower() == text.lower():
-                return name
-        raise argparse.ArgumentTypeError(unknown("value", text, names))
-
-    return choose
-
-
-def whole(least: int) -> Callable[[str], int]:
-    """The type of a flag that takes a whole number, at least this one."""
-
-    def read(text: str) -> int:
-        if not text.lstrip("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
-        return int(text)
-
-    return read
-
-
-def number(text: str) -> float:
-    """The type of a flag that takes a number of at least 0, as .1 or 8/255."""
-    try:
-        value = float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        value = -1.0
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, such as 0.1 or 8/255, got {text!r}")
-    return value
+    commands: {name: (its purpose, in a line, and the function of the other words and its name)}.
+    """
+    command, *rest = words or [""]
+    lines = [f"  {name:10s}{purpose}" for name, (purpose, _) in commands.items()]
+    usage = "\n".join([f"usage: {prog} COMMAND [flags]", "", *lines, "", f"{prog} COMMAND --help lists its flags."])
+    if asks_for_help([command]) or not command:
+        print(usage, file=sys.stdout if command else sys.stderr)
+        return 0 if command else 2
+    if command not in commands:
+        return complain(prog, unknown("command", command, commands), 2)
+    return commands[command][1](rest, f"{prog} {command}")

@@ -1,8 +1,39 @@
 """Write the results of many runs as a site or as tables: poisonjax report site --records results --out site"""
 
+import pathlib
+
+from poisonjax.cli.parser import Parser, complain, dispatch
+from poisonjax.reports.site import folder
+from poisonjax.reports.summary import pages
+from poisonjax.runtime.workdir import write_atomic
+
 
 def main(words: list[str], prog: str) -> int:
-    """Write a report; return the exit status: 0 done; 1 the machine failed; 2 bad input."""
-    from poisonjax.reports.__main__ import main as report
+    """Run a command; return the exit status: 0 done, 1 the machine failed, 2 invalid input."""
+    commands = {
+        "tables": ("renew the tables of README.md and results/README.md in this checkout", _tables),
+        "site": ("write a static site of all records below a folder", _site),
+    }
+    try:
+        return dispatch(prog, words, commands)
+    except ValueError as error:
+        return complain(prog, error, 2)
+    except OSError as error:
+        return complain(prog, error, 1)
 
-    return report(words, prog)
+
+def _tables(words: list[str], prog: str) -> int:
+    Parser(prog, "Renew the tables of README.md and results/README.md in this checkout.").parse(words)
+    for path, text in pages(pathlib.Path(__file__).parents[2]).items():
+        write_atomic(path, text)
+    return 0
+
+
+def _site(words: list[str], prog: str) -> int:
+    flag = Parser(prog, "Write a static site of all records below a folder.")
+    flag.text("records", "folder with records, at any depth", required=True)
+    flag.text("out", "folder of the site; replaced if it is one", required=True)
+    args = flag.parse(words)
+    folder.write(pathlib.Path(args.records), pathlib.Path(args.out))
+    print(pathlib.Path(args.out) / "index.html")
+    return 0

@@ -1,37 +1,37 @@
 """Run one experiment, from data to record, table and pictures: poisonjax run --experiment=mnist_clean_label"""
 
-import argparse
 import contextlib
 import functools
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
-from poisonjax.cli.parser import RESUME, Parser, complain, notice, number, one_of, whole
+from poisonjax.cli.parser import RESUME, Parser, complain, notice
 from poisonjax.runs import experiments
 
 BEGAN = time.monotonic()
+SHARED = "~/.cache/poisonjax/networks"
 
 
 def parser(prog: str) -> Parser:
     """The flags."""
-    made = Parser(prog=prog, description=__doc__.partition(":")[0])
-    flag = made.add_argument
-    flag("--experiment", help="name (see --list), file or module of an experiment")
-    flag("--workdir", help="folder, or gs://... of a bucket, of the run; default: runs/<experiment>/<scale>")
-    scales = ("auto", "smoke", "small", "paper")
-    flag("--scale", type=one_of(*scales), default="auto", metavar="|".join(scales), help="auto: small on a CPU")
-    flag("--data_dir", help="folder of the tfds data sets; default: tfds's own")
-    flag("--seeds", type=whole(1), default=1, help="number of seeds; more on the same workdir add to those done")
-    flag("--set", action="append", default=[], help="section.field=value, as in poison.rate=.05; repeatable")
-    flag("--sweep", action="append", default=[], help="section.field=value,value; repeatable; every combination runs")
-    flag("--save_every", type=number, default=30.0, help="seconds between checkpoints")
-    flag("--stream", action="store_true", help="feed training from the record files, for data larger than the device")
-    flag("--cpu_devices", type=whole(1), default=1, help="number of virtual CPU devices; one per core is fastest")
-    flag("--distributed", action="store_true", help="one of several processes: Cloud TPU, SLURM, or JAX_* variables")
-    flag("--compilation_cache", help="folder of compiled programs, or none; default: ~/.cache/poisonjax")
-    flag("--list", action="store_true", help="list the experiments and exit")
-    flag("--estimate", action="store_true", help="estimate the time that the paper scale would take here, and exit")
-    return made
+    flag = Parser(prog, __doc__.partition(":")[0])
+    flag.text("experiment", "name (see --list), file or module of an experiment")
+    flag.text("workdir", "folder, or gs://... of a bucket, of the run; default: runs/<experiment>/<scale>")
+    flag.choice("scale", "auto is small on a CPU, else paper", ("auto", "smoke", "small", "paper"), "auto")
+    flag.text("data_dir", "folder of the tfds data sets; default: tfds's own")
+    flag.whole("seeds", "number of seeds; more on the same workdir add to those done", least=1, default=1)
+    flag.repeated("set", "section.field=value, as in poison.rate=.05")
+    flag.repeated("sweep", "section.field=value,value; every combination is a run")
+    flag.number("save_every", "seconds between checkpoints", 30.0)
+    flag.switch("stream", "feed training from the record files, for data larger than the device")
+    flag.whole("cpu_devices", "number of virtual CPU devices; one per core is fastest", least=1, default=1)
+    flag.switch("distributed", "one of several processes: Cloud TPU, SLURM, or JAX_* variables")
+    flag.text("compilation_cache", "folder of compiled programs, or none; default: ~/.cache/poisonjax")
+    flag.text("shared_networks", "folder of networks that no poison touches, shared between runs, or none", SHARED)
+    flag.switch("list", "list the experiments and exit")
+    flag.switch("estimate", "estimate the time that the paper scale would take here, and exit")
+    return flag
 
 
 def main(words: list[str], prog: str) -> int:
@@ -51,7 +51,7 @@ def main(words: list[str], prog: str) -> int:
         return complain(prog, f"stopped at once; {RESUME}", 130)
 
 
-def _start(args: argparse.Namespace, prog: str) -> int:
+def _start(args: SimpleNamespace, prog: str) -> int:
     """The exit status of what the flags ask for. ValueError, before anything is computed, on bad input."""
     from absl import logging
 
@@ -71,7 +71,7 @@ def _start(args: argparse.Namespace, prog: str) -> int:
         return complain(prog, f"{error}; {RESUME}", 1)
 
 
-def _prepared(args: argparse.Namespace, stack: contextlib.ExitStack) -> Callable[[], int]:
+def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack) -> Callable[[], int]:
     """What the flags ask for, in a workdir that is locked as long as the stack is open. ValueError on bad input."""
     from poisonjax.reports.console import say
     from poisonjax.runs import job, runner, start, sweep
@@ -97,8 +97,9 @@ def _prepared(args: argparse.Namespace, stack: contextlib.ExitStack) -> Callable
     else:
         config, home = job.identity(plan, scale), f"runs/{plan.name}/{scale}"
         work, dataset = _single, load(plan)
+    shared = None if args.shared_networks == "none" else args.shared_networks
     settings = start.Settings(
-        args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, began=BEGAN
+        args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, shared, began=BEGAN
     )
     source = args.experiment if args.experiment.lower().removesuffix(".py") not in experiments.names() else ""
     opened = start.opened(plan, dataset, config, settings, scale, args.set, source)

@@ -1,7 +1,6 @@
 """Networks that no poison touches: trained once for the same data, settings, seed and code, and shared between runs."""
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -16,6 +15,7 @@ from poisonjax.models.network import Network
 from poisonjax.overrides import to_json
 from poisonjax.reports.console import say
 from poisonjax.runs.job import Run
+from poisonjax.runtime import files
 from poisonjax.runtime.checkpoint import Checkpoints
 from poisonjax.training import Interrupted, Objective, Training, fresh
 
@@ -95,24 +95,21 @@ def _finished(store: Checkpoints, like: Any, steps: int) -> tuple[int, Any, dict
 def _locked(job: Run, folder: pathlib.Path, what: str) -> Iterator[None]:
     """Lock a shared network, waiting for a process that trains it. Interrupted on request."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:
+    with contextlib.ExitStack() as stack:
         waiting = False
-        while not _try_lock(file):
+        while not _entered(stack, folder / ".lock"):
             if not waiting:
                 say(f"{what}: waiting for another process, which trains the same network")
             waiting = True
             if job.stop_requested():
                 raise Interrupted(f"stopped while waiting for {what}")
             time.sleep(0.2)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+        yield
 
 
-def _try_lock(file) -> bool:
+def _entered(stack: contextlib.ExitStack, lock: pathlib.Path) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        stack.enter_context(files.locked(lock, wait=False))
+    except files.InUseError:
         return False
     return True

@@ -26,8 +26,9 @@ class Settings:
     """How a run is made; no result depends on it, except that more seeds are more results.
 
     workdir: folder, or gs://... of a bucket. data_dir: folder of the tfds data sets; None for tfds's own. save_every:
-    seconds between checkpoints. stream: feed training from the record files instead of device memory. began:
-    time.monotonic() of the user's command. ValueError for an impossible value.
+    seconds between checkpoints. stream: feed training from the record files instead of device memory. shared:
+    folder of networks that no poison touches, for all runs; None shares none. began: time.monotonic() of the user's
+    command. ValueError for an impossible value.
     """
 
     workdir: str
@@ -35,6 +36,7 @@ class Settings:
     data_dir: str | None = None
     save_every: float = 30.0
     stream: bool = False
+    shared: str | None = None
     began: float = dataclasses.field(default_factory=time.monotonic)
 
     def __post_init__(self):
@@ -54,6 +56,7 @@ def run(
     changed: Sequence[str] = (),
     save_every: float = 30.0,
     stream: bool = False,
+    shared: str | os.PathLike | None = None,
 ) -> dict:
     """Run an experiment from data to report, or resume it, and return its record.
 
@@ -66,7 +69,7 @@ def run(
     Ctrl-C or SIGTERM, with everything saved: the same call resumes. OSError if the disk or the bucket fails.
     """
     home = os.fspath(workdir or f"runs/{experiment.name}/{scale}")
-    settings = Settings(home, seeds, data_dir and os.fspath(data_dir), save_every, stream)
+    settings = Settings(home, seeds, data_dir and os.fspath(data_dir), save_every, stream, shared and os.fspath(shared))
     dataset = runner.load(experiment, settings.data_dir)
     with opened(experiment, dataset, identity(experiment, scale), settings, scale, changed) as job:
         return finished(job) or runner.run(job)
@@ -100,6 +103,7 @@ def opened(
             stop_requested=stop_requested,
             reader=stream.rows(experiment.data.name, "train", settings.data_dir) if settings.stream else None,
             advanced=functools.cache(lambda: _say_started(settings.began)),
+            shared=settings.shared and pathlib.Path(settings.shared).expanduser(),
             source=source,
         )
 
