@@ -72,7 +72,7 @@ def claim(path: str | os.PathLike, config: dict) -> None:
     differing = _differing(stored_config(file), config)
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise WorkdirError(f"{file} is of another run: {'; '.join(differing[:3])}{more}: choose another folder")
+        raise WorkdirError(f"{file} is of another run: {'; '.join(differing[:3])}{more}: give another --workdir")
 
 
 def _refuse_foreign(file: Path) -> None:
@@ -85,7 +85,7 @@ def refuse_foreign(workdir: str | os.PathLike, names: Sequence[str]) -> None:
     if names and "config.json" not in names:
         raise WorkdirError(
             f"workdir {workdir} is not empty ({min(names)}) and has no config.json, so it is not of a run:"
-            " choose a new or empty folder"
+            " give a new or empty --workdir"
         )
 
 
@@ -97,12 +97,12 @@ def stored_config(file: Path) -> dict:
         newer = version > FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkdirError(
-            f"{file} cannot be read ({type(error).__name__}: {error}): restore it, or choose another folder"
+            f"{file} cannot be read ({type(error).__name__}: {error}): restore it, or give another --workdir"
         ) from error
     if newer:
         raise WorkdirError(
             f"{file} is of format {version}, this version of poisonjax reads up to {FORMAT}:"
-            " use the version that wrote it, or choose another folder"
+            " use the version that wrote it, or give another --workdir"
         )
     return config
 

@@ -94,7 +94,7 @@ def test_a_stopped_autoattack_goes_on_after_the_last_stage_that_is_done(asked, t
     assert evaluated(*words, f"--out={parts}") == 0
     assert "apgd_t.npz is damaged (BadZipFile): made again" in capsys.readouterr().err
     assert evaluated(*asked, "--attack=pgd", "--eps=.1", f"--out={parts}") == 2
-    assert "is of another run: attack." in (line := capsys.readouterr().err) and "another folder" in line
+    assert "belongs to a different run (attack." in (line := capsys.readouterr().err) and "another folder" in line
 
 
 def stop():

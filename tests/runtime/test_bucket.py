@@ -83,7 +83,7 @@ def refused(url):
 
 def test_a_folder_of_another_run_is_refused_and_left_to_it(url):
     with claimed(url, {"a": 2}, every=0):
-        assert "a is 2 there, 1 here: choose another folder" in refused(url)
+        assert "a is 2 there, 1 here: give another --workdir" in refused(url)
         time.sleep(1.5)  # the owner copies again, and is still the owner
 
 

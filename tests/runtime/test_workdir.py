@@ -128,7 +128,7 @@ def test_other_config_is_refused_with_both_values(tmp_path, changed, said):
         claim(tmp_path, {**CONFIG, **changed})
     assert said in one_line(error)
     assert str(tmp_path) in one_line(error)
-    assert "another folder" in one_line(error)
+    assert "--workdir" in one_line(error)
 
 
 def test_one_is_not_true(tmp_path):
