@@ -100,14 +100,14 @@ def test_killed_on_one_machine_it_goes_on_on_another_from_a_bucket(calm, flags, 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 2 MB."""
+    """A file system of 1 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = shutil.which("mount")
     if (
         mount is None
         or os.geteuid()
-        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=2m", "none", folder]).returncode
+        or subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "none", folder]).returncode
     ):
         pytest.skip("mounting a small file system takes root")
     yield folder

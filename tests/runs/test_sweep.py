@@ -339,7 +339,7 @@ def test_a_stop_between_points_is_heard_and_names_the_next(ran, tmp_path, data_d
     ran.ends[NAMES[0]] = lambda: os.kill(os.getpid(), signal.SIGINT)  # and the run ends before it looks
     assert swept(tmp_path, data_dir, *THREE) == 130
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith("stopped before point 2 of 3: poison.rate=.2; the same command goes on from there")
+    assert said.endswith("stopped before point 2 of 3: poison.rate=.2; run the same command again to resume")
     assert statuses(tmp_path) == ["done", "missing", "missing"]
     assert swept(tmp_path, data_dir, *THREE) == 0
     assert [name for name, _ in ran.calls] == NAMES
