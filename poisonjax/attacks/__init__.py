@@ -3,33 +3,17 @@
 from poisonjax.attacks.adaptive import bpda, eot, transfer
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.autoattack import AutoAttack
-from poisonjax.attacks.balls import L0, L1, L2, Linf
+from poisonjax.attacks.balls import L0, L1, L2, Ball, Linf
+from poisonjax.attacks.base import Attack, LossAttack
 from poisonjax.attacks.boundary import Boundary
 from poisonjax.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
 from poisonjax.attacks.hop_skip_jump import HopSkipJump
 from poisonjax.attacks.lbfgs import LBFGS
-from poisonjax.attacks.losses import DLR, CrossEntropy, KLDivergence, Margin
+from poisonjax.attacks.losses import DLR, CrossEntropy, KLDivergence, Loss, Margin
 from poisonjax.attacks.patch import Patch, PatchAttack
 from poisonjax.attacks.square import Square
-
-LossAttack = PGD | APGD  # what raises a loss within a ball, and so makes images to learn from
-AnyAttack = (
-    PGD
-    | APGD
-    | TargetedAPGD
-    | FAB
-    | Square
-    | AutoAttack
-    | CarliniWagner
-    | CarliniWagnerLinf
-    | LBFGS
-    | Boundary
-    | HopSkipJump
-    | Patch
-    | PatchAttack
-)
 
 __all__ = [
     "APGD",
@@ -40,8 +24,9 @@ __all__ = [
     "L2",
     "LBFGS",
     "PGD",
-    "AnyAttack",
+    "Attack",
     "AutoAttack",
+    "Ball",
     "Boundary",
     "CarliniWagner",
     "CarliniWagnerLinf",
@@ -49,6 +34,7 @@ __all__ = [
     "HopSkipJump",
     "KLDivergence",
     "Linf",
+    "Loss",
     "LossAttack",
     "Margin",
     "Patch",

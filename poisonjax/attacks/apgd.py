@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks.balls import Ball, project
+from poisonjax.attacks.base import Attack, LossAttack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import CrossEntropy, Loss, targeted_dlr
+from poisonjax.attacks.settings import check_counts, check_instance, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
 
@@ -64,7 +66,7 @@ Landscape = Callable[[tuple, Array], Evaluate]  # (what is given of the rows, nu
 
 
 @dataclasses.dataclass(frozen=True)
-class _AutoPGD:
+class _AutoPGD(Attack):
     """The search of both attacks. ValueError for an impossible setting."""
 
     ball: Ball
@@ -72,13 +74,14 @@ class _AutoPGD:
     rho: float = 0.75
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        check_instance(self, "ball", Ball, example="Linf(8/255)")
+        check_counts(self, "steps")
+        check_numbers(self, "rho")
         if not 0 <= self.rho <= 1:
             raise ValueError(f"rho is a fraction and must lie in [0, 1], got {self.rho}")
 
     def _search(
-        self, landscape: Landscape, given: tuple, x: Array, key: Array, runs: int, wrong: Array, radius: float | Array
+        self, landscape: Landscape, given: tuple, x: Array, keys: Array, runs: int, wrong: Array, radius: float | Array
     ) -> Array:
         """The best point of several runs, each from a random one. Rows that are wrong [b] are done and stay x."""
 
@@ -95,7 +98,7 @@ class _AutoPGD:
         def going(state: tuple[Array, Point]) -> Array:
             return (state[0] < runs) & ~jnp.all(state[1].wrong)
 
-        rows = given, x, row_keys(key, len(x))
+        rows = given, x, keys
         if runs == 1:
             return climb(rows, _worst(x, wrong), 0).x
         return jax.lax.while_loop(going, run, (0, _worst(x, wrong)))[1].x
@@ -162,7 +165,7 @@ def _evaluation(logits_fn: LogitsFn, objective: Callable[[Array], Array], y: Arr
 
 
 @dataclasses.dataclass(frozen=True)
-class APGD(_AutoPGD):
+class APGD(_AutoPGD, LossAttack):
     """Projected gradient ascent with momentum; a row that makes no progress halves its step (section 3, algorithm 1).
 
     ball: where it may go. steps: of one run. rho: the share of steps between two checkpoints that must raise the loss.
@@ -178,25 +181,26 @@ class APGD(_AutoPGD):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be at least 1, got {self.restarts}")
+        check_instance(self, "loss", Loss, example="CrossEntropy()")
+        check_counts(self, "restarts")
 
-    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: float = 1.0) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: Array | float = 1.0) -> Array:
+        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
 
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
         scale in [0, 1] shrinks the ball: the eps warm-up of adversarial training.
         """
+        x, y, keys = check_inputs(x, y, key, self.loss)
 
         def landscape(y: Array, number: Array) -> Evaluate:
-            return _evaluation(logits_fn, lambda logits: self.loss(logits, y), y, stop=not self.best_loss)
+            return _evaluation(logits_fn, lambda logits: self.loss(logits, y), _classes(y), stop=not self.best_loss)
 
-        wrong = jnp.zeros(len(x), bool) if self.best_loss else jnp.argmax(logits_fn(x), -1) != y
-        return self._search(landscape, y, x, key, self.restarts, wrong, self.ball.eps * scale)
+        wrong = jnp.zeros(len(x), bool) if self.best_loss else jnp.argmax(logits_fn(x), -1) != _classes(y)
+        return self._search(landscape, y, x, keys, self.restarts, wrong, self.ball.eps * scale)
 
     @property
     def max_distance(self) -> float:
-        """The farthest that an image can end from x, in the ball's norm."""
+        """The largest distance from x that the result can have, in the ball's norm."""
         return self.ball.eps
 
     @property
@@ -217,14 +221,14 @@ class TargetedAPGD(_AutoPGD):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.targets < 1:
-            raise ValueError(f"targets must be at least 1, got {self.targets}")
+        check_counts(self, "targets")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
 
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
         """
+        x, y, keys = check_inputs(x, y, key)
         logits = logits_fn(x)
         targets = likeliest(logits, self.targets)
 
@@ -233,12 +237,17 @@ class TargetedAPGD(_AutoPGD):
             return _evaluation(logits_fn, lambda logits: targeted_dlr(logits, y, targets[:, number]), y)
 
         wrong = jnp.argmax(logits, -1) != y
-        return self._search(landscape, (y, targets), x, key, targets.shape[1], wrong, self.ball.eps)
+        return self._search(landscape, (y, targets), x, keys, targets.shape[1], wrong, self.ball.eps)
 
     @property
     def cost(self) -> Cost:
         """For one image, at most."""
         return Cost(gradients=self.targets * (self.steps + 1), queries=1)
+
+
+def _classes(y: Array) -> Array:
+    """Labels [b], or the likeliest classes of probabilities [b k]: [b]."""
+    return y if y.ndim == 1 else jnp.argmax(y, -1)
 
 
 def likeliest(logits: Array, count: int) -> Array:

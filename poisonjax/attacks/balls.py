@@ -1,11 +1,50 @@
-"""Threat models: the set of images an attacker may reach, and the moves inside it."""
+"""Threat models: the sets of images an attacker may reach, and the moves inside them."""
 
+import abc
 import dataclasses
+import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from poisonjax.attacks.settings import check_numbers
 from poisonjax.types import Array
+
+
+class Ball(abc.ABC):
+    """A threat model: the changes delta [b ...] of images that an attacker may make. A new one is a frozen dataclass.
+
+    eps: its radius, in its own norm. sparse: True if a move changes few pixels, so that it must pass over those that
+    cannot move. additive: True if a move of length s makes the change longer by at most s.
+    """
+
+    eps: float
+    sparse: ClassVar[bool] = False
+    additive: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def project(self, delta: Array, radius: Array) -> Array:
+        """The nearest delta [b ...] of length at most radius."""
+
+    @abc.abstractmethod
+    def steepest(self, gradient: Array) -> Array:
+        """The move of length one along which the loss rises fastest, [b ...]; zero where the gradient is."""
+
+    @abc.abstractmethod
+    def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
+        """One random change in the ball of radius one per key: [b *shape]."""
+
+    @abc.abstractmethod
+    def max_radius(self, shape: tuple[int, ...]) -> float:
+        """The radius at which every image of this shape is reachable from every other."""
+
+    def usual_step(self, steps: int) -> float:
+        """The usual length of one of so many moves: 2.5 eps / steps, which reaches the edge from any start.
+
+        Madry et al. 2018, section 5. ValueError if there is no usual one.
+        """
+        return 2.5 * self.eps / steps
 
 
 def _per_row(values: Array, like: Array) -> Array:
@@ -19,12 +58,13 @@ def _norm(delta: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Linf:
+class Linf(Ball):
     """Every pixel moves by at most eps, for images in [0, 1]. ValueError unless 0 <= eps <= 1."""
 
     eps: float
 
     def __post_init__(self):
+        check_numbers(self, "eps")
         if not 0 <= self.eps <= 1:
             raise ValueError(f"eps must lie in [0, 1] for images in [0, 1] (8/255 is 0.0314), got {self.eps}")
 
@@ -46,12 +86,13 @@ class Linf:
 
 
 @dataclasses.dataclass(frozen=True)
-class L2:
+class L2(Ball):
     """The Euclidean length of the change, summed over all pixels, is at most eps. ValueError if negative."""
 
     eps: float
 
     def __post_init__(self):
+        check_numbers(self, "eps")
         if not self.eps >= 0:
             raise ValueError(f"eps must be a number that is not negative, got {self.eps}")
 
@@ -77,12 +118,11 @@ class L2:
 
     def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
-        height, width, channels = shape
-        return (height * width * channels) ** 0.5
+        return math.prod(shape) ** 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class L1:
+class L1(Ball):
     """The absolute changes, summed over all pixels, are at most eps.
 
     share: of the coordinates, how many one move changes (Tramer & Boneh 2019, algorithm 1: SLIDE). ValueError for a
@@ -92,7 +132,10 @@ class L1:
     eps: float
     share: float = 0.01
 
+    sparse: ClassVar[bool] = True
+
     def __post_init__(self):
+        check_numbers(self, "eps", "share")
         if not self.eps >= 0:
             raise ValueError(f"eps must be a number that is not negative, got {self.eps}")
         if not 0 < self.share <= 1:
@@ -137,17 +180,20 @@ class L1:
 
     def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
-        height, width, channels = shape
-        return float(height * width * channels)
+        return float(math.prod(shape))
 
 
 @dataclasses.dataclass(frozen=True)
-class L0:
+class L0(Ball):
     """At most eps pixels change, each in any of its channels. ValueError unless a whole number that is not negative."""
 
     eps: int
 
+    sparse: ClassVar[bool] = True
+    additive: ClassVar[bool] = False  # a move of any length can change every pixel
+
     def __post_init__(self):
+        check_numbers(self, "eps")
         if not (self.eps >= 0 and self.eps % 1 == 0):
             raise ValueError(f"eps counts pixels and must be a whole number that is not negative, got {self.eps}")
 
@@ -179,8 +225,9 @@ class L0:
         height, width, _ = shape
         return float(height * width)
 
-
-Ball = Linf | L2 | L1 | L0
+    def usual_step(self, steps: int) -> float:
+        """None is usual: always a ValueError."""
+        raise ValueError("step must be given for L0, where none is usual; it is a length in L1")
 
 
 def project(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
@@ -192,8 +239,8 @@ def project(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
 
 
 def ascent_direction(ball: Ball, x_adv: Array, gradient: Array) -> Array:
-    """The steepest move of length one at x_adv [b h w c] in [0, 1]; a sparse one passes over what has no room left."""
-    if isinstance(ball, L1 | L0):
+    """The steepest move of length one at x_adv [b h w c] in [0, 1]; for L1 and L0, pixels already at 0 or 1 stay."""
+    if ball.sparse:
         stuck = jnp.where(gradient > 0, x_adv >= 1, x_adv <= 0)
         gradient = jnp.where(stuck, 0.0, gradient)
     return ball.steepest(gradient)

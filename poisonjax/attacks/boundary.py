@@ -8,7 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.base import Attack
+from poisonjax.attacks.checks import check_inputs
+from poisonjax.attacks.settings import check_counts, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
 _HALVINGS = 10  # of the way from the first noise to the image
@@ -70,7 +72,7 @@ class _Walk(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Boundary:
+class Boundary(Attack):
     """The boundary attack (Brendel et al. 2018, section 2): sees only the class that the network decides for; L2.
 
     A step sideways keeps the distance to the image; where it stays misclassified, a step towards the image follows.
@@ -86,8 +88,8 @@ class Boundary:
     adapt: float = 0.1
 
     def __post_init__(self):
-        if self.tries < 1:
-            raise ValueError(f"tries must be at least 1, got {self.tries}")
+        check_counts(self, "tries", "queries")
+        check_numbers(self, "sideways", "ahead", "adapt")
         if self.queries <= self._before:
             raise ValueError(f"queries must be above {self._before} with {self.tries} tries, got {self.queries}")
         for field in ("sideways", "ahead", "adapt"):
@@ -96,7 +98,8 @@ class Boundary:
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         """x [b h w c] in [0, 1], y [b] -> the closest misclassified image found, in [0, 1]; x where there is none."""
-        wrong, keys, per_row = decisions(logits_fn, y), row_keys(key, len(x)), (len(x), 1, 1, 1)
+        x, y, keys = check_inputs(x, y, key)
+        wrong, per_row = decisions(logits_fn, y), (len(x), 1, 1, 1)
         start = misclassified_start(wrong, x, keys, self.tries)
         image = boundary_image(wrong, lambda share: x + share * (start - x), len(x), _HALVINGS)
 

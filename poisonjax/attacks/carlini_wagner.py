@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import where_rows
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.settings import check_counts, check_nonnegative, check_numbers, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
 
@@ -77,7 +80,7 @@ def _to_w(image: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class _TanhDescent:
+class _TanhDescent(Attack):
     """What both attacks share: Adam on penalty(x_adv - x) + c * max(confidence - advantage, 0)."""
 
     confidence: float = 0.0
@@ -88,13 +91,9 @@ class _TanhDescent:
     targeted: bool = False
 
     def __post_init__(self):
-        if not self.confidence >= 0:
-            raise ValueError(f"confidence must not be negative, got {self.confidence}")
-        for field in ("learning_rate", "initial_c"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        check_nonnegative(self, "confidence")
+        check_positive(self, "learning_rate", "initial_c")
+        check_counts(self, "steps")
 
     def _penalty(self, delta: Array, tau: Array) -> Array:
         """What a change [b h w c] costs, [b]; tau [b] is free."""
@@ -156,11 +155,11 @@ class CarliniWagner(_TanhDescent):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.searches < 1:
-            raise ValueError(f"searches must be at least 1, got {self.searches}")
+        check_counts(self, "searches")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        x, y, _ = check_inputs(x, y, key)
         anywhere, idle = jnp.full(len(x), jnp.inf), jnp.zeros(len(x), bool)
 
         def search(_, state):
@@ -201,6 +200,7 @@ class CarliniWagnerLinf(_TanhDescent):
 
     def __post_init__(self):
         super().__post_init__()
+        check_numbers(self, "largest_c", "shrink", "smallest_tau")
         if not self.largest_c >= self.initial_c:
             raise ValueError(f"largest_c must be at least initial_c ({self.initial_c}), got {self.largest_c}")
         for field in ("shrink", "smallest_tau"):
@@ -209,6 +209,7 @@ class CarliniWagnerLinf(_TanhDescent):
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        x, y, _ = check_inputs(x, y, key)
 
         def search(_, state):
             c, closest = state

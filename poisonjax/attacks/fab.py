@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from poisonjax.attacks.apgd import likeliest
-from poisonjax.attacks.balls import L2, Linf
+from poisonjax.attacks.balls import L2, Ball, Linf
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.settings import check_counts, check_nonnegative, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
 _PIXELS = (1, 2, 3)
@@ -66,7 +68,7 @@ class _Closest(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class FAB:
+class FAB(Attack):
     """The targeted version, FAB-T, as in AutoAttack (section 2, algorithm 1; no final search).
 
     norm: "Linf" or "L2". steps: of one run. targets: classes, from the largest wrong logit on; all there are if there
@@ -88,20 +90,25 @@ class FAB:
     def __post_init__(self):
         if self.norm not in ("Linf", "L2"):
             raise ValueError(f"norm must be Linf or L2, got {self.norm!r}")
-        for field in ("steps", "targets", "restarts"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "steps", "targets", "restarts")
+        check_numbers(self, "alpha_max", "beta", "eta")
         for field in ("alpha_max", "beta"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} is a fraction and must lie in [0, 1], got {getattr(self, field)}")
         if not self.eta >= 1:
             raise ValueError(f"eta must be at least 1, got {self.eta}")
-        if self.eps is not None and not self.eps >= 0:
-            raise ValueError(f"eps must not be negative, got {self.eps}")
+        if self.eps is not None:
+            check_nonnegative(self, "eps")
+
+    @property
+    def ball(self) -> Ball | None:
+        """The ball of radius eps; None without one."""
+        return None if self.eps is None else (Linf if self.norm == "Linf" else L2)(self.eps)
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> the closest adversarial image found, or x itself."""
-        logits, keys = logits_fn(x), row_keys(key, len(x))
+        """x [b h w c] in [0, 1], y [b], one key or one per row -> the closest adversarial image found, or x itself."""
+        x, y, keys = check_inputs(x, y, key)
+        logits = logits_fn(x)
         targets = likeliest(logits, self.targets)
 
         def run(state: tuple[Array, _Closest]) -> tuple[Array, _Closest]:

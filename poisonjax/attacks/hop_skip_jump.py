@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks.balls import L2, Linf
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.boundary import Wrong, boundary_image, decisions, misclassified_start
 from poisonjax.attacks.carlini_wagner import none_yet
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
+from poisonjax.attacks.settings import check_counts
 from poisonjax.types import Array, Cost, LogitsFn
 
 _LANDINGS = 6  # tries of one jump, each half as long as the one before
 
 
 @dataclasses.dataclass(frozen=True)
-class HopSkipJump:
+class HopSkipJump(Attack):
     """HopSkipJumpAttack (Chen et al. 2020, section 4, algorithm 2): sees only the class that the network decides for.
 
     Each round estimates the gradient at the boundary, jumps along it by the geometric progression of section 4.3, and
@@ -37,16 +39,15 @@ class HopSkipJump:
     def __post_init__(self):
         if self.norm not in ("L2", "Linf"):
             raise ValueError(f"norm must be L2 or Linf, got {self.norm!r}")
-        for field in ("queries", "tries", "evaluations", "at_once"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "queries", "tries", "evaluations", "at_once")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         """x [b h w c] in [0, 1], y [b] -> the closest misclassified image found, in [0, 1]; x where there is none.
 
         ValueError if queries are too few to start.
         """
-        wrong, keys = decisions(logits_fn, y), row_keys(key, len(x))
+        x, y, keys = check_inputs(x, y, key)
+        wrong = decisions(logits_fn, y)
         halvings, batches = self._halvings(x[0].size), jnp.asarray(self._batches(x[0].size))
         fold = jax.vmap(jax.random.fold_in, (0, None))
 

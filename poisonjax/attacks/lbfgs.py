@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.carlini_wagner import Closest, advantage, bracket, none_yet
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import CrossEntropy
+from poisonjax.attacks.settings import check_counts, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
 _PIXELS = (1, 2, 3)
@@ -34,7 +37,7 @@ class _Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LBFGS:
+class LBFGS(Attack):
     """Box-constrained L-BFGS (Szegedy et al. 2014, section 4.1): minimises |x_adv - x|^2 + c loss(x_adv, target).
 
     The paper weighs the distance instead, by 1/c. searches: how many c are tried for each image, by bisection for the
@@ -51,14 +54,12 @@ class LBFGS:
     targeted: bool = False
 
     def __post_init__(self):
-        for field in ("searches", "steps", "memory"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.initial_c > 0:
-            raise ValueError(f"initial_c must be above 0, got {self.initial_c}")
+        check_counts(self, "searches", "steps", "memory")
+        check_positive(self, "initial_c")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        x, y, _ = check_inputs(x, y, key)
         target = y if self.targeted else _runner_up(logits_fn(x), y)
 
         def search(_, state):

@@ -1,22 +1,23 @@
 """Square Attack: a random search that needs no gradients (Andriushchenko et al. 2020)."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax.attacks.balls import Ball, Linf, project
+from poisonjax.attacks.balls import L2, Ball, Linf, project
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.settings import check_counts, check_instance, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, after that many squares
-
-
-_SHARE = 50  # queries after which the rows that are left are gathered
+_CHUNK = 50  # queries after which the rows that are left are gathered
 
 
 class _Best(NamedTuple):
@@ -28,10 +29,10 @@ class _Best(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Square:
+class Square(Attack):
     """Changes the image in random squares and keeps what raises the margin (section 3, algorithms 1 to 3).
 
-    ball: where it may go. queries: how many images it tries. p_init: the first squares' share of the area, which is
+    ball: Linf or L2. queries: how many images it tries. p_init: the first squares' share of the area, which is
     halved after 10, 50, 200, 500, 1,000, 2,000, 4,000, 6,000 and 8,000 squares; as in AutoAttack, whatever `queries`
     is. ValueError for an impossible setting.
     """
@@ -41,28 +42,30 @@ class Square:
     p_init: float = 0.8
 
     def __post_init__(self):
-        if self.queries < 1:
-            raise ValueError(f"queries must be at least 1, got {self.queries}")
+        check_instance(self, "ball", Linf, L2, example="Linf(8/255)")
+        check_counts(self, "queries")
+        check_numbers(self, "p_init")
         if not 0 < self.p_init <= 1:
             raise ValueError(f"p_init is a share of the area and must lie in (0, 1], got {self.p_init}")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
 
         The first misclassified image, which may be x itself; where there is none, that of the largest margin.
         """
+        x, y, keys = check_inputs(x, y, key, spatial=True)
 
-        def share(state: tuple[Array, _Best]) -> tuple[Array, _Best]:
+        def chunk(state: tuple[Array, _Best]) -> tuple[Array, _Best]:
             i, best = state
-            end = jnp.minimum(i + _SHARE, self.queries + 1)
-            rows = x, y, row_keys(key, len(x))
-            return end, on_active_rows(lambda *of: self._tried(logits_fn, *of, i, end), rows, best, ~best.wrong)
+            end = jnp.minimum(i + _CHUNK, self.queries + 1)
+            tried = functools.partial(self._tried, logits_fn, i=i, end=end)
+            return end, on_active_rows(tried, (x, y, keys), best, ~best.wrong)
 
         def going(state: tuple[Array, _Best]) -> Array:
             return (state[0] <= self.queries) & ~jnp.all(state[1].wrong)
 
         begin = _Best(x, jnp.full(len(x), -jnp.inf), jnp.zeros(len(x), bool))
-        return jax.lax.while_loop(going, share, (0, begin))[1].x
+        return jax.lax.while_loop(going, chunk, (0, begin))[1].x
 
     def _tried(self, logits_fn: LogitsFn, rows: tuple[Array, Array, Array], best: _Best, i: Array, end: Array) -> _Best:
         """After the queries from i on, up to end."""

@@ -21,7 +21,7 @@ from poisonjax.attacks import (
     L2,
     LBFGS,
     PGD,
-    AnyAttack,
+    Attack,
     AutoAttack,
     Boundary,
     CarliniWagner,
@@ -69,7 +69,7 @@ FORMAT = 1  # of evaluation.json
 BALLS = {"Linf": Linf, "L2": L2}
 
 # With the published settings, or the field's usual ones where the paper has none for other sizes of the ball.
-BOUNDED: dict[str, Callable[[Ball], AnyAttack]] = {
+BOUNDED: dict[str, Callable[[Ball], Attack]] = {
     "fgsm": fgsm,
     "bim": lambda ball: bim(ball, ball.eps / 10, 20),
     "pgd": lambda ball: PGD(ball, ball.eps / 16, 40, keep_best=True),
@@ -79,7 +79,7 @@ BOUNDED: dict[str, Callable[[Ball], AnyAttack]] = {
     "autoattack": AutoAttack,
     "square": Square,
 }
-MINIMAL: dict[str, dict[str, AnyAttack]] = {  # by norm, the first of which is the default
+MINIMAL: dict[str, dict[str, Attack]] = {  # by norm, the first of which is the default
     "fab": {"Linf": FAB(), "L2": FAB("L2")},
     "carlini_wagner": {"L2": CarliniWagner(), "Linf": CarliniWagnerLinf()},
     "lbfgs": {"L2": LBFGS()},
@@ -109,7 +109,7 @@ flags.DEFINE_bool("help", False, "Say this and stop.", flag_values=FLAGS)
 class Asked:
     """What --set changes."""
 
-    attack: AnyAttack
+    attack: Attack
 
 
 class Trained(NamedTuple):
@@ -122,7 +122,7 @@ class Trained(NamedTuple):
     dataset: Dataset
 
 
-def chosen() -> AnyAttack:
+def chosen() -> Attack:
     """The attack that the flags mean. ValueError naming the flag and what is allowed."""
     attack = _plain()
     for assignment in FLAGS.set:
@@ -133,7 +133,7 @@ def chosen() -> AnyAttack:
     return attack
 
 
-def _plain() -> AnyAttack:
+def _plain() -> Attack:
     name, eps = _given("attack"), FLAGS.eps
     if name in MINIMAL:
         if eps is not None:
@@ -195,7 +195,7 @@ def _arm(plan: Experiment) -> Arm:
     return arms[name]
 
 
-def shown(dataset: Dataset, attack: AnyAttack) -> Examples:
+def shown(dataset: Dataset, attack: Attack) -> Examples:
     """The test images that the flags mean. ValueError if there are fewer, or if the ball is larger than they are."""
     there, shape = len(dataset.test.label), dataset.test.image.shape[1:]
     if FLAGS.images is not None and FLAGS.images > there:
@@ -251,10 +251,10 @@ def _bar(stage: str, images: int) -> Iterator[Callable[[int], None]]:
         yield bar.advance
 
 
-def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
+def run(victim: Trained, attack: Attack, examples: Examples) -> dict:
     """Attacks the images, or goes on where it was stopped; writes evaluation.json and report.md; the record."""
     network = distributed.replicate(network_victim(victim.experiment.model_of(victim.arm), victim.state))
-    seen = robustness.look(network, examples, attack, FLAGS.batch)
+    outputs = robustness.checked_outputs(network, examples, attack, FLAGS.batch)
     about = {"arm": victim.arm.name, "seed": FLAGS.seed, "attack": to_json(attack), "images": len(examples.label)}
     identity = about | {"dataset": victim.dataset.sha256, "run": victim.run}
     key = stream_key(FLAGS.seed, "evaluation")
@@ -262,8 +262,8 @@ def run(victim: Trained, attack: AnyAttack, examples: Examples) -> dict:
         keep = functools.partial(_kept, out)
 
         def measured() -> dict:
-            judged = robustness.judge(network, examples, attack, key, FLAGS.batch, seen, keep, _bar)
-            return judged.measured
+            result = robustness.measured(network, examples, attack, key, FLAGS.batch, outputs, keep, _bar)
+            return result.to_json()
 
         found = cached_json(out / "result.json", measured, warn=say)
         record = {"format": FORMAT, "command": _command(), **about, "dataset": _described(victim.dataset), **found}

@@ -118,7 +118,7 @@ def activations(record: dict) -> list[tuple[str, str, dict]]:
 
 
 def attacks(record: dict) -> list[tuple[str, str, dict]]:
-    """(arm, attack, what `attack_run.measure` says of it over seeds); an ensemble's stages follow it."""
+    """(arm, attack, its `attack_run.numbers` over seeds); an ensemble's stages follow it."""
     return [
         row
         for arm, fields in record["arms"].items()
