@@ -1,5 +1,6 @@
 """Test-time attacks: each a pure function (logits_fn, x, y, key) -> x_adv."""
 
+from poisonjax.attacks import presets
 from poisonjax.attacks.adaptive import bpda, eot, transfer
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.autoattack import AutoAttack
@@ -7,6 +8,7 @@ from poisonjax.attacks.balls import L0, L1, L2, Ball, Linf
 from poisonjax.attacks.base import Attack, LossAttack
 from poisonjax.attacks.boundary import Boundary
 from poisonjax.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
 from poisonjax.attacks.hop_skip_jump import HopSkipJump
@@ -43,8 +45,10 @@ __all__ = [
     "TargetedAPGD",
     "bim",
     "bpda",
+    "check_inputs",
     "eot",
     "fgsm",
     "mi_fgsm",
+    "presets",
     "transfer",
 ]
