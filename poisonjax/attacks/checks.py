@@ -76,11 +76,15 @@ def _check_labels(x: Array, y: Array, probabilities: bool) -> None:
 
 
 def _check_range(x: Array, y: Array) -> None:
-    """Of values that are concrete; by numpy, since jax would trace the check into a program that is being compiled."""
-    if not isinstance(x, jax.core.Tracer) and np.size(x):
-        low, high = float(np.min(x)), float(np.max(x))
+    """Check values that are known on the host; by numpy, as jax would make the check a part of a traced program."""
+    if _is_known(x) and np.size(x := np.asarray(x)):
+        low, high = float(x.min()), float(x.max())
         if not (low >= 0 and high <= 1):
             fix = "rescale it, and normalise inside logits_fn"
             raise ValueError(f"x must be images in [0, 1], got values from {low:g} to {high:g}; {fix}")
-    if not isinstance(y, jax.core.Tracer) and np.size(y) and np.min(y) < 0:
-        raise ValueError(f"y must not be negative, got {np.min(y):g}")
+    if _is_known(y) and np.size(y := np.asarray(y)) and y.min() < 0:
+        raise ValueError(f"y must not be negative, got {y.min():g}")
+
+
+def _is_known(array: Array) -> bool:
+    return not isinstance(array, jax.core.Tracer) and getattr(array, "is_fully_addressable", True)

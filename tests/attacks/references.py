@@ -12,7 +12,7 @@ import pytest
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import mnist_5k
 from poisonjax.models import WongCNN
-from poisonjax.training import Madry, Standard, eval_logits, initial_state, make_train_step
+from poisonjax.training import AdversarialTraining, Standard, eval_logits, initial_state, make_train_step
 from poisonjax.types import Examples, LogitsFn, to_unit
 
 _MODEL, _TX = WongCNN(filters=(8, 16), hidden=32), optax.adam(4e-3)
@@ -42,7 +42,7 @@ def victim(adversarial: bool = False, images: int = 32) -> Victim:
 
 @functools.cache
 def _trained(adversarial: bool):
-    objective = Madry(PGD(Linf(0.2), step=0.05, steps=7), warmup=0.3) if adversarial else Standard()
+    objective = AdversarialTraining(PGD(Linf(0.2), step=0.05, steps=7), eps_warmup=0.3) if adversarial else Standard()
     image, label = mnist_5k.splits()["train"]
     data = Examples(jnp.asarray(image), jnp.asarray(label, jnp.int32), jnp.arange(len(label)))
     batch, steps = 100, 400
