@@ -11,7 +11,7 @@ from poisonjax.attacks.base import Attack
 from poisonjax.attacks.settings import check_instance
 from poisonjax.types import Array, Cost, LogitsFn
 
-Transform = Callable[[Array], Array]  # images [b h w c] -> images
+Transform = Callable[[Array], Array]  # images [b ...] -> images
 
 
 def identity(x: Array) -> Array:
@@ -37,7 +37,7 @@ def bpda(transform: Transform, logits_fn: LogitsFn, backward: Transform = identi
 def eot(stochastic_logits_fn: Callable[[Array, Array], Array], key: Array, samples: int) -> LogitsFn:
     """The mean of a network's random logits, for the gradient of their expectation (Athalye et al. 2018, section 4.2).
 
-    stochastic_logits_fn: (images [b h w c], key) -> logits [b k]. samples: draws, the same ones at every call, so that
+    stochastic_logits_fn: (images [b ...], key) -> logits [b k]. samples: draws, the same ones at every call, so that
     it takes enough of them. Athalye et al. average the draws' losses, which an attack cannot see; the cross-entropy of
     the mean logits is a lower bound on that. The memory does not grow with the draws. ValueError below one draw.
     """

@@ -14,12 +14,13 @@ from poisonjax.attacks.base import Attack, LossAttack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
 from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import CrossEntropy, Loss, targeted_dlr
+from poisonjax.attacks.rows import fold_in, full
 from poisonjax.attacks.settings import check_counts, check_instance, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
 
 class Point(NamedTuple):
-    """An image a row [b h w c], the loss there [b], its gradient [b h w c], and whether it is misclassified [b]."""
+    """An image a row [b ...], the loss there [b], its gradient [b ...], and whether it is misclassified [b]."""
 
     x: Array
     loss: Array
@@ -37,7 +38,7 @@ def _worst(x: Array, wrong: Array) -> Point:
 
 
 class _Climb(NamedTuple):
-    """A run after i evaluations. x, before: the next point and the one that the last step left. step: [b 1 1 1].
+    """A run after i evaluations. x, before: the next point and the one that the last step left. step: [b 1 ...].
 
     last: the loss evaluated last, [b]. rises: how many steps raised it since the last checkpoint, [b]. checked,
     halved: the best loss at that checkpoint, and whether the step was halved there, [b].
@@ -56,12 +57,12 @@ class _Climb(NamedTuple):
 
 def _begun(start: Array, done: Array, radius: float | Array) -> _Climb:
     """A run that has evaluated nothing yet."""
-    best, step = _worst(start, done), jnp.full((len(start), 1, 1, 1), 2.0 * radius)
+    best, step = _worst(start, done), full(2.0 * radius, start)
     none = jnp.zeros(len(start), jnp.int32)
     return _Climb(0, start, start, step, best, -best.loss, none, best.loss, halved=none == 0)
 
 
-Evaluate = Callable[[Array], Point]  # images [b h w c] -> what is there
+Evaluate = Callable[[Array], Point]  # images [b ...] -> what is there
 Landscape = Callable[[tuple, Array], Evaluate]  # (what is given of the rows, number of the run) -> Evaluate
 
 
@@ -87,7 +88,7 @@ class _AutoPGD(Attack):
 
         def climb(rows: tuple, found: Point, number: Array) -> Point:
             given, x, keys = rows
-            noise = self.ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
+            noise = self.ball.sample(fold_in(keys, number), x.shape[1:])
             start = project(self.ball, x, x + radius * noise, radius)
             return found.or_better(self._climb(landscape(given, number), x, start, found.wrong, radius))
 
@@ -185,7 +186,7 @@ class APGD(_AutoPGD, LossAttack):
         check_counts(self, "restarts")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: Array | float = 1.0) -> Array:
-        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
         scale in [0, 1] shrinks the ball: the eps warm-up of adversarial training.
@@ -224,7 +225,7 @@ class TargetedAPGD(_AutoPGD):
         check_counts(self, "targets")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
         """

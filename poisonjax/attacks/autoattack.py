@@ -13,6 +13,7 @@ from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.losses import DLR
+from poisonjax.attacks.rows import fold_in
 from poisonjax.attacks.settings import check_counts, check_instance
 from poisonjax.attacks.square import Square
 from poisonjax.types import Array, Cost, LogitsFn
@@ -57,7 +58,7 @@ class AutoAttack(Attack):
         )
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         The image of the first attack that succeeded, x itself where none did or none had to.
         """
@@ -84,5 +85,5 @@ class AutoAttack(Attack):
 
 
 def _attack(attack: Attack, logits_fn: LogitsFn, x: Array, keys: Array, stage: int):
-    """Labels [b] -> x_adv [b h w c], with keys of the stage's own."""
-    return lambda y: attack(logits_fn, x, y, jax.vmap(jax.random.fold_in, (0, None))(keys, stage))
+    """Labels [b] -> x_adv [b ...], with keys of the stage's own."""
+    return lambda y: attack(logits_fn, x, y, fold_in(keys, stage))

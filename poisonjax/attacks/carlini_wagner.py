@@ -12,6 +12,7 @@ from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.rows import axes, linf, per_row
 from poisonjax.attacks.settings import check_counts, check_nonnegative, check_numbers, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
@@ -41,7 +42,7 @@ def bracket(c: float, rows: int) -> Bracket:
 
 
 class Closest(NamedTuple):
-    """The closest adversarial images found [b h w c] and their distances [b]; x itself and inf where there is none."""
+    """The closest adversarial images found [b ...] and their distances [b]; x itself and inf where there is none."""
 
     image: Array
     distance: Array
@@ -96,11 +97,11 @@ class _TanhDescent(Attack):
         check_counts(self, "steps")
 
     def _penalty(self, delta: Array, tau: Array) -> Array:
-        """What a change [b h w c] costs, [b]; tau [b] is free."""
+        """What a change [b ...] costs, [b]; tau [b] is free."""
         raise NotImplementedError
 
     def _distance(self, delta: Array) -> Array:
-        """The length of a change [b h w c], [b]."""
+        """The length of a change [b ...], [b]."""
         raise NotImplementedError
 
     def _descend(self, logits_fn, x, y, c, tau, start: Array, closest: Closest, idle: Array) -> _Run:
@@ -158,7 +159,7 @@ class CarliniWagner(_TanhDescent):
         check_counts(self, "searches")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        """x [b ...] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
         x, y, _ = check_inputs(x, y, key)
         anywhere, idle = jnp.full(len(x), jnp.inf), jnp.zeros(len(x), bool)
 
@@ -176,7 +177,7 @@ class CarliniWagner(_TanhDescent):
         return Cost(gradients=self.searches * self.steps)
 
     def _penalty(self, delta, tau):
-        return jnp.sum(jnp.square(delta), axis=(1, 2, 3))
+        return jnp.sum(jnp.square(delta), axes(delta))
 
     def _distance(self, delta):
         return jnp.sqrt(self._penalty(delta, None))
@@ -208,7 +209,7 @@ class CarliniWagnerLinf(_TanhDescent):
                 raise ValueError(f"{field} must lie between 0 and 1, got {getattr(self, field)}")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        """x [b ...] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
         x, y, _ = check_inputs(x, y, key)
 
         def search(_, state):
@@ -233,7 +234,7 @@ class CarliniWagnerLinf(_TanhDescent):
         return shrinks + math.floor(math.log2(self.largest_c / self.initial_c)) + 2
 
     def _penalty(self, delta, tau):
-        return jnp.sum(jax.nn.relu(jnp.abs(delta) - tau[:, None, None, None]), axis=(1, 2, 3))
+        return jnp.sum(jax.nn.relu(jnp.abs(delta) - per_row(tau, delta)), axes(delta))
 
     def _distance(self, delta):
-        return jnp.max(jnp.abs(delta), axis=(1, 2, 3))
+        return linf(delta)

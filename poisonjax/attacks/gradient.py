@@ -10,21 +10,22 @@ import jax.numpy as jnp
 
 from poisonjax.attacks.balls import Ball, ascent_direction, project
 from poisonjax.attacks.base import LossAttack
+from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import CrossEntropy, Loss
+from poisonjax.attacks.rows import fold_in, total
 from poisonjax.attacks.settings import check_counts, check_instance, check_nonnegative, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
 
 class _Best(NamedTuple):
-    """The image of the highest loss so far, [b h w c], and that loss, [b]."""
+    """The image of the highest loss so far, [b ...], and that loss, [b]."""
 
     image: Array
     loss: Array
 
     def or_better(self, image: Array, loss: Array) -> "_Best":
-        higher = loss > self.loss
-        return _Best(jnp.where(higher[:, None, None, None], image, self.image), jnp.where(higher, loss, self.loss))
+        return where_rows(loss > self.loss, _Best(image, loss), self)
 
 
 class _Run(NamedTuple):
@@ -35,7 +36,7 @@ class _Run(NamedTuple):
     best: _Best | None
 
 
-Ascent = Callable[[Array], tuple[Array, Array]]  # images [b h w c] -> gradient of what rises [b h w c], its value [b]
+Ascent = Callable[[Array], tuple[Array, Array]]  # images [b ...] -> gradient of what rises [b ...], its value [b]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,7 @@ class PGD(LossAttack):
             check_positive(self, "step")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: Array | float = 1.0) -> Array:
-        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         scale in [0, 1] shrinks ball and step together: the eps warm-up of adversarial training.
         """
@@ -109,7 +110,7 @@ class PGD(LossAttack):
             return jnp.clip(x, 0.0, 1.0)
         radius = self.ball.eps * scale
         if self.restarts > 1:
-            keys = jnp.where(number > 0, jax.vmap(jax.random.fold_in, (0, None))(keys, number), keys)
+            keys = jnp.where(number > 0, fold_in(keys, number), keys)
         noise = self.ball.sample(keys, x.shape[1:])
         if not self.random_start:
             noise = jnp.where(number > 0, noise, 0.0)
@@ -121,7 +122,7 @@ class PGD(LossAttack):
         if self._judges:
             best = best.or_better(run.x, loss if self.keep_best else jnp.where(i == self.steps, loss, -jnp.inf))
         if self.momentum:
-            length = jnp.sum(jnp.abs(gradient), (1, 2, 3), keepdims=True)
+            length = total(jnp.abs(gradient))
             gradient = velocity = self.momentum * run.velocity + gradient / jnp.where(length > 0, length, 1.0)
         ahead = run.x + self.step_size * scale * ascent_direction(self.ball, run.x, gradient)
         return _Run(project(self.ball, x, ahead, self.ball.eps * scale), velocity, best)

@@ -13,6 +13,7 @@ from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
 from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.rows import fold_in
 from poisonjax.attacks.settings import check_counts, check_instance, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
@@ -97,7 +98,7 @@ class Square(Attack):
         begin = project(self.ball, x, jax.vmap(start, (0, 0, None))(keys, x, eps), eps)
 
         def candidate(i: Array, best: Array) -> Array:
-            now, side = jax.vmap(jax.random.fold_in, (0, None))(keys, i), self._side(i - 2, x.shape[1:3])
+            now, side = fold_in(keys, i), self._side(i - 2, x.shape[1:3])
             changed = jax.vmap(change, (0, 0, 0, None, None))(now, x, best, eps, side)
             return jnp.where(i == 0, x, jnp.where(i == 1, begin, project(self.ball, x, changed, eps)))
 

@@ -78,7 +78,9 @@ def test_cost_is_what_is_asked_at_most(network):
 
 def test_noise_is_tried_until_it_is_misclassified():
     x, keys = jnp.zeros((3, 2, 2, 1)), jax.random.split(jax.random.key(0), 3)
-    bright = decisions(lambda images: jnp.stack([jnp.full(len(images), 2.6), images.sum((1, 2, 3))], -1), np.zeros(3))
+    bright = decisions(
+        lambda images: jnp.stack([jnp.full(len(images), 2.6), images.sum((1, 2, 3))], -1), np.zeros(3), x.shape[1:]
+    )
     found = misclassified_start(bright, x, keys, tries=50)
     assert np.all(found.sum((1, 2, 3)) > 2.6)  # one draw in six is
     np.testing.assert_array_equal(misclassified_start(bright, x + 0.7, keys, tries=50), x + 0.7)

@@ -155,6 +155,20 @@ def test_attacks_on_pixels_need_height_width_and_channels(attack):
     )
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        *(attack for attack in MEMBERS if not isinstance(attack, Square | AutoAttack | Patch | PatchAttack)),
+        *(PGD(ball, 0.05, 2) for ball in (L2(0.5), L1(1.0))),
+        *(FAB("Linf", 2, 2, restarts=2), HopSkipJump("Linf", 60, 2), PGD(Linf(0.1), momentum=0.5)),
+    ],
+)
+def test_rows_may_have_any_shape(attack):
+    """Tabular rows [b d] are attacked as the images [b h w c] of the same values."""
+    as_image, as_table = (jax.jit(lambda x, y: attack(logits_fn, x, y, KEY))(x, Y) for x in (X, X.reshape(5, -1)))
+    np.testing.assert_allclose(as_table, as_image.reshape(5, -1), atol=1e-5)
+
+
 def test_legacy_keys_are_the_keys_of_today():
     for legacy, key in ((jax.random.PRNGKey(3), jax.random.key(3)),) * 2:
         np.testing.assert_array_equal(*(attacks.PGD(Linf(0.1))(logits_fn, X, Y, k) for k in (legacy, key)))
