@@ -74,7 +74,7 @@ class _Transfer(Attack):
 
     @property
     def ball(self) -> Ball | None:
-        """That of the attack."""
+        """The ball of the attack."""
         return self.attack.ball
 
     @property

@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
 
 def _worst(x: Array, wrong: Array) -> Point:
-    """x, below every other point; for the rows that are already wrong, above."""
+    """x as a point below every other; for the rows that are already wrong, above."""
     return Point(x, jnp.full(len(x), -jnp.inf), jnp.zeros_like(x), wrong)
 
 

@@ -108,7 +108,7 @@ class Boundary(Attack):
             aside = _aside(x, walk.image, jnp.exp(walk.sideways), fold_in(keys, i))
             closer = walk.image + jnp.exp(walk.ahead) * (x - walk.image)
             asked = jnp.where(walk.advance, closer, aside)
-            return self._answered(walk, asked, wrong(asked))
+            return self._updated(walk, asked, wrong(asked))
 
         steps = [full(math.log(size), x) for size in (self.sideways, self.ahead)]
         walk = _Walk(image, *steps, full(False, x))
@@ -124,8 +124,8 @@ class Boundary(Attack):
         """The queries before the walk: x itself, noise, and from there to the boundary."""
         return 1 + self.tries + _HALVINGS
 
-    def _answered(self, walk: _Walk, asked: Array, wrong: Array) -> _Walk:
-        """Goes where the image stays misclassified, and adapts the size of the step that was tried."""
+    def _updated(self, walk: _Walk, asked: Array, wrong: Array) -> _Walk:
+        """Accept the step if the image stays misclassified, and adapt the size of the step that was tried."""
         sideways = walk.sideways + self.adapt * (wrong - 0.3)
         ahead = jnp.minimum(walk.ahead + self.adapt * (wrong - 0.5), 0.0)
         return _Walk(

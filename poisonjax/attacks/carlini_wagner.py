@@ -18,13 +18,13 @@ from poisonjax.types import Array, Cost, LogitsFn
 
 
 def advantage(logits: Array, y: Array, targeted: bool) -> Array:
-    """How far logits [b k] are past the boundary, [b]: out of the class y [b], or into it if targeted."""
+    """Distance of logits [b k] past the boundary, [b]: out of the class y [b], or into it if targeted."""
     margin = Margin()(logits, y)
     return -margin if targeted else margin
 
 
 class Bracket(NamedTuple):
-    """Where the right weight of a loss lies, [b] each: low is too small, high is enough, c is tried next."""
+    """Bounds of the right weight of a loss, [b] each: low is too small, high is enough, c is tried next."""
 
     low: Array
     c: Array
@@ -37,7 +37,7 @@ class Bracket(NamedTuple):
 
 
 def bracket(c: float, rows: int) -> Bracket:
-    """Nothing is known yet but where to begin."""
+    """The bracket of a search that begins at c, for so many rows."""
     return Bracket(jnp.zeros(rows), jnp.full(rows, c), jnp.full(rows, jnp.inf))
 
 
@@ -53,7 +53,7 @@ class Closest(NamedTuple):
 
 
 def none_yet(x: Array) -> Closest:
-    """No adversarial image was found for any row of x."""
+    """The state in which no adversarial image was found for any row of x."""
     return Closest(x, jnp.full(len(x), jnp.inf))
 
 
@@ -82,7 +82,7 @@ def _to_w(image: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class _TanhDescent(Attack):
-    """What both attacks share: Adam on penalty(x_adv - x) + c * max(confidence - advantage, 0)."""
+    """The search of both attacks: Adam on penalty(x_adv - x) + c * max(confidence - advantage, 0)."""
 
     confidence: float = 0.0
     learning_rate: float = 0.01
@@ -97,7 +97,7 @@ class _TanhDescent(Attack):
         check_counts(self, "steps")
 
     def _penalty(self, delta: Array, tau: Array) -> Array:
-        """What a change [b ...] costs, [b]; tau [b] is free."""
+        """Penalty of a change [b ...], [b]; up to tau [b] is free."""
         raise NotImplementedError
 
     def _distance(self, delta: Array) -> Array:
@@ -129,7 +129,7 @@ class _TanhDescent(Attack):
         return loss
 
     def _judged(self, run: _Run, image, loss, adversarial, distance, tau) -> _Run:
-        """What the images of this step bring; a row stops when a tenth of the steps improved its loss by nothing."""
+        """The run after the images of this step; a row stops when a tenth of the steps did not improve its loss."""
         lowest = jnp.minimum(run.lowest, loss)
         stopped = run.stopped | (loss == 0)
         check = self.abort_early & (run.step % math.ceil(self.steps / 10) == 0)

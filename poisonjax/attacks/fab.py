@@ -134,7 +134,7 @@ class FAB(Attack):
         return Cost(gradients=steps, queries=steps + 1)
 
     def _done(self, closest: _Closest) -> Array:
-        """Rows that nothing better is wanted for, [b]."""
+        """True for rows whose image is close enough, [b]."""
         return closest.distance <= (self.eps or 0.0)
 
     def _start(self, x: Array, keys: Array, number: Array, distance: Array) -> Array:
@@ -168,7 +168,7 @@ class FAB(Attack):
         return jax.lax.while_loop(going, step, (0, start, closest))[2]
 
     def _projected(self, x: Array, point: Array, lead: Array, normal: Array) -> Array:
-        """Past the boundary as it looks from point, between the projections of point and of x (equation 9)."""
+        """A point past the linearised boundary, between the projections of point and of x (equation 9)."""
         gaps = jnp.stack([-lead, jnp.sum(normal * (point - x), axes(x)) - lead])
         both = projection(self.norm, *(jnp.concatenate(pair) for pair in ((point, x), (normal, normal), gaps)))
         far = jnp.split(per_row(jnp.maximum(length(self.norm, both), 1e-8), both), 2)

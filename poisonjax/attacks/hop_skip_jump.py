@@ -71,7 +71,7 @@ class HopSkipJump(Attack):
         return math.ceil(math.log2(pixels) * (1.5 if self.norm == "L2" else 2.0))
 
     def _batches(self, pixels: int) -> np.ndarray:
-        """How many passes each round spends on its gradient; the first round has none and only finds the boundary."""
+        """Passes that each round spends on its gradient; the first round has none and only finds the boundary."""
         halvings = self._halvings(pixels)
         left, batches = self.queries - (1 + self.tries) - halvings, [0]
         if left < 0:
@@ -85,7 +85,7 @@ class HopSkipJump(Attack):
         return np.array(batches)
 
     def _jump(self, wrong: Wrong, x: Array, image: Array, t: Array, batches: Array, keys: Array) -> Array:
-        """From the boundary along the gradient, to where images [b ...] are misclassified; round 0 stays."""
+        """A jump from the boundary along the gradient to misclassified images [b ...]; round 0 stays."""
         distance = self._length(image - x)
         slope = self._slope(wrong, image, distance / x[0].size, batches, keys)
         ahead = (L2(0.0) if self.norm == "L2" else Linf(0.0)).steepest(slope)

@@ -83,7 +83,7 @@ class LBFGS(Attack):
         return loss
 
     def _minimise(self, slope: Slope, x: Array, closest: Closest) -> _Run:
-        """From the images x, row by row until no move lowers the loss."""
+        """A run from the images x, row by row until no move lowers the loss."""
         empty, zeros, no = jax.vmap(self._lbfgs.init)(x), jnp.zeros_like(x), jnp.zeros(len(x), bool)
 
         def move(state: tuple[Array, _Run]) -> tuple[Array, _Run]:

@@ -99,7 +99,7 @@ class Patch(Attack):
         return jnp.where(_covers(self.shape, self.size, at), pasted, x)
 
     def _place(self, shape: tuple[int, ...], key: Array) -> Array:
-        """What lies under each pixel of an image [h w c] at a random place: patch pixels from its centre, [2 h w]."""
+        """Coordinates in the patch, from its centre, of each pixel of an image [h w c]; at a random place: [2 h w]."""
         _check_fit(self.size * self.scale[1], shape)
         turn, zoom, corner = jax.random.split(key, 3)
         angle = jax.random.uniform(turn, minval=-1.0, maxval=1.0) * math.radians(self.rotation)
@@ -155,7 +155,7 @@ def _from_centre(side: Array, shape: tuple[int, ...], key: Array) -> Array:
 
 
 def _covers(shape: str, size: int, at: Array) -> Array:
-    """Whether a patch reaches points that lie at [2 h w] from its centre, [h w 1] bool."""
+    """True where a patch covers points at [2 h w] from its centre, [h w 1] bool."""
     distance = jnp.hypot(*at) if shape == "disk" else jnp.max(jnp.abs(at), 0)
     return (distance <= size / 2)[..., None]
 

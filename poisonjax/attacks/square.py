@@ -69,7 +69,7 @@ class Square(Attack):
         return jax.lax.while_loop(going, chunk, (0, begin))[1].x
 
     def _tried(self, logits_fn: LogitsFn, rows: tuple[Array, Array, Array], best: _Best, i: Array, end: Array) -> _Best:
-        """After the queries from i on, up to end."""
+        """The best images after the queries from i on, up to end."""
         x, y, keys = rows
         candidate = self._candidates(x, keys)
 
@@ -166,7 +166,7 @@ def _bump(row: Array, column: Array, side: Array, turned: Array) -> Array:
 
 
 def _hill(row: Array, column: Array, height: Array, width: Array) -> Array:
-    """Of length 1; falls in steps of 1 / k^2 from the middle of a rectangle that is not higher than wide."""
+    """A hill of length 1 that falls in steps of 1 / k^2 from the middle of a rectangle that is not higher than wide."""
     steps = jnp.cumsum(1 / jnp.arange(1, max(row.shape) + 2.0) ** 2)
     ring = jnp.maximum(jnp.abs(row - height // 2), jnp.abs(column - width // 2))
     hill = steps[width // 2] - jnp.where(ring > 0, steps[jnp.minimum(ring, width // 2 + 1) - 1], 0.0)

@@ -46,7 +46,7 @@ def test_a_disk_covers_a_disk(size):
     assert np.pi * size**2 / 4 == pytest.approx(area, rel=0.12) and area < size**2
 
 
-def test_the_pixels_are_the_patchs_own():
+def test_pasted_pixels_are_those_of_the_patch():
     patch = jax.random.uniform(jax.random.key(1), (6, 6, 1))
     pasted = Patch(6, "square", rotation=0.0, scale=(1.0, 1.0)).apply(
         patch, jnp.zeros((1, 28, 28, 1)), jax.random.key(0)[None]
