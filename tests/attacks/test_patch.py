@@ -128,8 +128,8 @@ def test_cost_is_that_of_the_search():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Patch(0), "size must be at least 1 pixel, got 0"),
-        (lambda: PatchAttack(0), "size must be at least 1 pixel, got 0"),
+        (lambda: Patch(0), "size must be at least 1, got 0"),
+        (lambda: PatchAttack(0), "size must be at least 1, got 0"),
         (lambda: Patch(5, "star"), "shape must be disk or square, got 'star'"),
         (lambda: Patch(5, rotation=200.0), r"rotation is in degrees and must lie in \[0, 180\], got 200"),
         (lambda: Patch(5, scale=(0.0, 1.0)), "scale must be a smallest and a largest factor above 0, got"),
