@@ -29,7 +29,7 @@ from poisonjax.attacks import (
     FAB,
     L2,
     PGD,
-    AnyAttack,
+    Attack,
     AutoAttack,
     Boundary,
     CarliniWagner,
@@ -41,13 +41,13 @@ from poisonjax.attacks import (
 from poisonjax.runtime import compilation
 from tests.attacks.references import Victim, from_torch, robust_accuracy, to_torch, torch_module, victim
 
-Reference = Callable[[Victim, AnyAttack], Callable[[], np.ndarray]]  # -> () -> images
+Reference = Callable[[Victim, Attack], Callable[[], np.ndarray]]  # -> () -> images
 
 
 def foolbox_torch(name: str, bounded: bool = True, **settings) -> Reference:
     """An attack of foolbox on the PyTorch network."""
 
-    def prepared(net: Victim, attack: AnyAttack):
+    def prepared(net: Victim, attack: Attack):
         import foolbox
         import torch
 
@@ -63,7 +63,7 @@ def foolbox_torch(name: str, bounded: bool = True, **settings) -> Reference:
 def foolbox_jax(name: str, **settings) -> Reference:
     """An attack of foolbox on the compiled JAX network."""
 
-    def prepared(net: Victim, attack: AnyAttack):
+    def prepared(net: Victim, attack: Attack):
         import eagerpy
         import foolbox
 
@@ -77,12 +77,11 @@ def foolbox_jax(name: str, **settings) -> Reference:
 def official(which: str) -> Reference:
     """The authors' AutoAttack, whole or one stage, with the budget of ours."""
 
-    def prepared(net: Victim, attack: AnyAttack):
+    def prepared(net: Victim, attack: Attack):
         import pyautoattack
         import torch
 
-        ball = L2(attack.eps) if isinstance(attack, FAB) and attack.norm == "L2" else getattr(attack, "ball", None)
-        ball = ball or Linf(attack.eps)
+        ball = attack.ball
         whole = pyautoattack.AutoAttack(
             torch_module(net.params), norm=type(ball).__name__, eps=ball.eps, seed=0, device="cpu"
         )
@@ -103,7 +102,7 @@ class Pair:
     attacks of a given size.
     """
 
-    ours: AnyAttack
+    ours: Attack
     theirs: Reference
     who: str
     adversarial: bool = False
@@ -144,8 +143,8 @@ PAIRS = {
 }
 
 
-def compiled(net: Victim, attack: AnyAttack) -> Callable[[], np.ndarray]:
-    """Our attack, compiled."""
+def compiled(net: Victim, attack: Attack) -> Callable[[], np.ndarray]:
+    """Our attack, ready to run."""
     program = compilation.jit(lambda x, y, key: attack(net.logits_fn, x, y, key))
     key = jax.random.key(0)
     ready = program.lower(net.x, net.y, key).compile()

@@ -27,7 +27,8 @@ from poisonjax.evaluation import robustness
 from poisonjax.evaluation.victim import network_victim
 from poisonjax.models import ResNet18
 from poisonjax.reports.console import say
-from poisonjax.runs import attack as command
+from poisonjax.runs.attack import first
+from poisonjax.runs.trained import load_trained
 from poisonjax.runtime import distributed
 from poisonjax.training import TrainState
 from poisonjax.types import Examples, to_unit
@@ -84,8 +85,8 @@ def fill(layer, numbers: dict) -> None:
 def ours(model: ResNet18, state: TrainState, examples: Examples, attack: AutoAttack, batch: int) -> dict:
     """Robust accuracy and images/s of ours, without compilation."""
     victim = distributed.replicate(network_victim(model, state))
-    clean = robustness.look(victim, examples, attack, batch)
-    measured = robustness.judge(victim, examples, attack, jax.random.key(0), batch, clean).measured
+    outputs = robustness.checked_outputs(victim, examples, attack, batch)
+    measured = robustness.measured(victim, examples, attack, jax.random.key(0), batch, outputs).to_json()
     hits, of = measured["robust"]
     return {"robust": hits / of, "rate": measured["images_per_second"], "stages": measured["stages"]}
 
@@ -128,16 +129,15 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=250, help="images at a time (default: 250)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     args = parser.parse_args()
-    given = {name: getattr(args, name) for name in ("victim", "arm", "data_dir", "images")}
-    command.FLAGS(["", *(f"--{name}={value}" for name, value in given.items() if value is not None)])
-    victim = command.trained()
-    model = dataclasses.replace(victim.experiment.model_of(victim.arm), dtype="float32")
+    trained = load_trained(args.victim, args.arm, data_dir=args.data_dir)
+    model = dataclasses.replace(trained.experiment.model_of(trained.arm), dtype="float32")
+    state = TrainState(jnp.int32(0), *trained.victim.outputs.args, ())
     attack = AutoAttack(Linf(args.eps))
-    examples = command.shown(victim.dataset, attack)
+    examples = first(trained.dataset, attack, args.images)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     sides = {}
     for side in (ours, theirs):
-        sides[side.__name__] = side(model, victim.state, examples, attack, args.batch)
+        sides[side.__name__] = side(model, state, examples, attack, args.batch)
         say(f"{side.__name__}: {sides[side.__name__]}")
     print(f"\n|  | robust accuracy % | images/s |\n|---|---|---|\n{table(sides)}")
     if args.json:

@@ -1,9 +1,8 @@
 """Networks of other frameworks as victims, and JAX networks for the attacks of other frameworks.
 
-What comes from elsewhere runs there, called back from the compiled attack, batch by batch and on the host: plainly
-slower than a JAX network. It must not call JAX itself, which on a CPU may then wait for itself for ever. Gradients are
-the framework's own; there are no second derivatives. torch, ART and Foolbox are imported where they are needed, and no
-requirement of poisonjax.
+A foreign network runs on the host, called back from the compiled attack batch by batch, so it is much slower than a
+JAX network. It must not call JAX itself, which may deadlock on a CPU. Gradients are the framework's own; there are no
+second derivatives. torch, ART and Foolbox are imported where they are needed, and are not required by poisonjax.
 """
 
 import functools
@@ -17,16 +16,19 @@ import numpy as np
 from poisonjax.runtime import compilation
 from poisonjax.types import LogitsFn
 
-Forward = Callable[[np.ndarray], np.ndarray]  # images as the framework has them -> logits [b k]
-Backward = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (images, what logits are weighted with [b k]) -> gradient
+Forward = Callable[[np.ndarray], np.ndarray]  # images in the framework's layout -> logits [b k]
+Backward = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (images, weights of the logits [b k]) -> gradient
 
 
 def from_torch(module) -> LogitsFn:
-    """A torch.nn.Module, images [b c h w] in [0, 1] -> logits, as JAX sees networks.
+    """A JAX function of a torch.nn.Module, images [b c h w] in [0, 1] -> logits.
 
-    It runs where its parameters are. ValueError if it is in training mode, in which one image depends on the others.
+    It runs on the device of its parameters. ValueError if it is no module, or in training mode, in which one image
+    depends on the others.
     """
-    _imported("torch", "PyTorch", "from_torch")
+    torch = _imported("torch", "PyTorch", "from_torch")
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     if module.training:
         raise ValueError("module must be in evaluation mode; call module.eval() before")
     parameter = next(module.parameters(), None)
@@ -34,7 +36,7 @@ def from_torch(module) -> LogitsFn:
 
 
 def from_foolbox(fmodel) -> LogitsFn:
-    """A foolbox.PyTorchModel with bounds (0, 1), its preprocessing included, as JAX sees networks.
+    """A JAX function of a foolbox.PyTorchModel with bounds (0, 1), its preprocessing included.
 
     ValueError for another kind of model or other bounds.
     """
@@ -47,9 +49,9 @@ def from_foolbox(fmodel) -> LogitsFn:
 
 
 def from_art(classifier) -> LogitsFn:
-    """A classifier of the Adversarial Robustness Toolbox that gives logits, as JAX sees networks.
+    """A JAX function of a classifier of the Adversarial Robustness Toolbox that gives logits.
 
-    Its gradients are a backward pass for each class. ValueError if it is none, or takes images of another range.
+    Its gradients take a backward pass per class. ValueError for another object, or one whose images have another range.
     """
     estimators = _imported("art.estimators.classification", "adversarial-robustness-toolbox", "from_art")
     if not isinstance(classifier, estimators.classifier.ClassifierMixin):
@@ -70,8 +72,8 @@ def from_art(classifier) -> LogitsFn:
 def to_torch(logits_fn: LogitsFn):
     """A JAX network as a torch.nn.Module, images [b c h w] in [0, 1] -> logits, with gradients of its input.
 
-    Foolbox's PyTorchModel, ART's PyTorchClassifier and the authors' AutoAttack take it. It has no parameters.
-    Batches are filled up to a power of two, so that few sizes are compiled.
+    For Foolbox's PyTorchModel, ART's PyTorchClassifier and the authors' AutoAttack. It has no parameters. Batches are
+    padded to a power of two, so that few sizes are compiled.
     """
     torch = _imported("torch", "PyTorch", "to_torch")
 
@@ -101,6 +103,7 @@ def to_torch(logits_fn: LogitsFn):
 
 
 def _imported(module: str, package: str, what: str):
+    """The imported module. ImportError, one line, naming the package."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -128,15 +131,15 @@ def _of_torch(model: Callable, device) -> LogitsFn:
 
 
 def _called_back(forward: Forward, backward: Backward, channels_first: bool) -> LogitsFn:
-    """Functions on the host as one that JAX compiles and differentiates."""
-    there, back = ((0, 3, 1, 2), (0, 2, 3, 1)) if channels_first else ((0, 1, 2, 3),) * 2
+    """A JAX function, compiled and differentiable, of functions on the host."""
+    to_foreign, to_jax = ((0, 3, 1, 2), (0, 2, 3, 1)) if channels_first else ((0, 1, 2, 3),) * 2
 
     def logits(x) -> np.ndarray:
-        return np.asarray(forward(np.array(x).transpose(there)), np.float32)
+        return np.asarray(forward(np.array(x).transpose(to_foreign)), np.float32)
 
     def gradient(x, weights) -> np.ndarray:
-        made = backward(np.array(x).transpose(there), np.array(weights))
-        return np.asarray(made, np.float32).transpose(back)
+        result = backward(np.array(x).transpose(to_foreign), np.array(weights))
+        return np.asarray(result, np.float32).transpose(to_jax)
 
     @functools.cache
     def classes(shape: tuple[int, ...]) -> int:
@@ -160,8 +163,8 @@ def _channels_last(x):
 
 
 def _run_in_jax(torch, fn: Callable, *tensors):
-    """fn of the rows [b ...] of the tensors, as a tensor where the first of them is."""
+    """fn of the rows [b ...] of the tensors, as a tensor on the device of the first."""
     rows, like = len(tensors[0]), tensors[0]
     whole = np.arange(1 << (rows - 1).bit_length()) % rows
-    made = fn(*(tensor.detach().cpu().numpy()[whole] for tensor in tensors))
-    return torch.from_numpy(np.array(made[:rows])).to(like)
+    result = fn(*(tensor.detach().cpu().numpy()[whole] for tensor in tensors))
+    return torch.from_numpy(np.array(result[:rows])).to(like)

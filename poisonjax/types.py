@@ -1,13 +1,13 @@
 """Types shared by all modules, with shapes."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-LogitsFn = Callable[[Array], Array]  # images [b h w c] in [0, 1] -> logits [b k]
+LogitsFn = Callable[[Array], Array]  # images [b ...] in [0, 1] -> logits [b k]
 
 
 class Examples(NamedTuple):
@@ -23,15 +23,8 @@ class Examples(NamedTuple):
     index: Array
 
 
-class Attack(Protocol):
-    """A test-time attack: sees the victim only through `logits_fn`, so it cannot touch its state."""
-
-    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b] int, key a single one or one a row -> x_adv [b h w c]."""
-
-
 class Cost(NamedTuple):
-    """The largest cost of an attack on one image. gradients: of the logits. queries: other forward passes."""
+    """The most that an attack spends on one image. gradients: of the logits. queries: forward passes beside those."""
 
     gradients: int = 0
     queries: int = 0

@@ -36,7 +36,7 @@ def art(module, **settings):
 
 
 @pytest.fixture(scope="module", params=["torch", "foolbox", "art"])
-def guest(request):
+def foreign(request):
     """A framework's network as JAX sees it."""
     return wrapped(request.param, torch_module(victim().params))
 
@@ -49,28 +49,28 @@ def weights():
     return jnp.asarray(np.random.default_rng(0).normal(size=(32, 10)), jnp.float32)
 
 
-def test_a_guest_has_the_logits_and_gradients_of_the_network(guest):
+def test_foreign_network_has_the_logits_and_gradients_of_the_original(foreign):
     net = victim()
-    np.testing.assert_allclose(jax.jit(guest)(net.x), net.logits_fn(net.x), atol=1e-4)
+    np.testing.assert_allclose(jax.jit(foreign)(net.x), net.logits_fn(net.x), atol=1e-4)
     expected = slope(net.logits_fn, net.x, weights())
-    np.testing.assert_allclose(slope(guest, net.x, weights()), expected, atol=1e-4)
+    np.testing.assert_allclose(slope(foreign, net.x, weights()), expected, atol=1e-4)
     assert np.abs(expected).max() > 0.1
 
 
-def test_our_attack_makes_the_same_images_of_a_guest(guest):
+def test_attack_gives_the_same_images_on_a_foreign_network(foreign):
     net = victim()
-    ours, theirs = (evaluate(fn, net.x, net.y, ATTACK, jax.random.key(0), 32) for fn in (net.logits_fn, guest))
-    assert_same_images(theirs.tried.adversarial, ours.tried.adversarial)
-    (left, _), (expected, _) = theirs.measured["robust"], ours.measured["robust"]
+    ours, theirs = (evaluate(fn, net.x, net.y, ATTACK, jax.random.key(0), 32) for fn in (net.logits_fn, foreign))
+    assert_same_images(theirs.x_adv, ours.x_adv)
+    (left, _), (expected, _) = theirs.to_json()["robust"], ours.to_json()["robust"]
     assert abs(left - expected) <= 1 and 0 < expected < 32
 
 
-def test_a_host_has_the_logits_and_gradients_of_the_network():
+def test_jax_network_in_torch_has_the_logits_and_gradients_of_the_original():
     net, theirs = victim(), torch_module(victim().params)
-    host, x = to_torch(net.logits_fn), references.to_torch(net.x)
+    adapted, x = to_torch(net.logits_fn), references.to_torch(net.x)
     for rows in (32, 5, 1):  # sizes that are filled up, and that are not
         found = []
-        for module in (host, theirs):
+        for module in (adapted, theirs):
             images = x[:rows].clone().requires_grad_()
             logits = module(images)
             found.append((logits, *torch.autograd.grad(logits, images, torch.tensor(np.array(weights()[:rows])))))
@@ -79,7 +79,7 @@ def test_a_host_has_the_logits_and_gradients_of_the_network():
             np.testing.assert_allclose(ours.detach(), expected.detach(), atol=1e-4)
 
 
-def test_foolbox_makes_the_same_images_of_a_host():
+def test_foolbox_gives_the_same_images_on_a_jax_network():
     foolbox, net = pytest.importorskip("foolbox", reason=REASON), victim()
     attack = foolbox.attacks.LinfPGD(rel_stepsize=0.2, steps=10, random_start=False)
     labels, made = torch.tensor(np.array(net.y)).long(), []
@@ -90,7 +90,7 @@ def test_foolbox_makes_the_same_images_of_a_host():
     assert 0 < robust_accuracy(net.logits_fn, made[0], net.y) < 1
 
 
-def test_art_makes_the_same_images_of_a_host():
+def test_art_gives_the_same_images_on_a_jax_network():
     net, made = victim(), []
     evasion = pytest.importorskip("art.attacks.evasion", reason=REASON)
     for module in (to_torch(net.logits_fn), torch_module(net.params)):
@@ -100,7 +100,7 @@ def test_art_makes_the_same_images_of_a_host():
     assert np.abs(made[0] - np.asarray(references.to_torch(net.x))).max() > 0.09
 
 
-def test_the_authors_autoattack_leaves_as_much_of_a_host():
+def test_authors_autoattack_gives_the_same_accuracy_on_a_jax_network():
     official, net = pytest.importorskip("pyautoattack", reason=REASON), victim()
     of = {"norm": "Linf", "eps": 0.06, "seed": 0, "device": "cpu"}
     labels, left = torch.tensor(np.array(net.y)).long(), []
@@ -120,25 +120,25 @@ LOOPS = [TargetedAPGD(Linf(0.06), 3, targets=2), FAB(steps=3, targets=2), Square
 
 
 @pytest.mark.parametrize("attack", LOOPS)
-def test_loops_and_branches_run_on_a_guest(attack):
+def test_loops_and_branches_run_on_a_foreign_network(attack):
     net = victim()
     few = slice(8)
     ours, theirs = (
         evaluate(fn, net.x[few], net.y[few], attack, jax.random.key(0))
         for fn in (net.logits_fn, from_torch(torch_module(net.params)))
     )
-    assert_same_images(theirs.tried.adversarial, ours.tried.adversarial)
-    assert np.abs(ours.tried.adversarial - net.x[few]).max() > 0.01
+    assert_same_images(theirs.x_adv, ours.x_adv)
+    assert np.abs(ours.x_adv - net.x[few]).max() > 0.01
 
 
-def test_large_batches_and_many_threads_do_not_wait_for_each_other():
+def test_large_batches_and_many_threads_do_not_deadlock():
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten())
     module = torch.nn.Sequential(module, torch.nn.Linear(4 * 64 * 64, 5)).eval()
     torch.set_num_threads(4)
     try:
         x = np.random.default_rng(0).random((256, 64, 64, 3), np.float32)
-        guest = from_torch(module)
-        made = jax.jit(lambda x: PGD(Linf(0.1), 0.02, 5)(guest, x, jnp.zeros(256, int), jax.random.key(0)))(x)
+        foreign = from_torch(module)
+        made = jax.jit(lambda x: PGD(Linf(0.1), 0.02, 5)(foreign, x, jnp.zeros(256, int), jax.random.key(0)))(x)
         assert 0.05 < np.abs(made - x).max() < 0.11
     finally:
         torch.set_num_threads(1)
@@ -161,13 +161,15 @@ def test_a_classifier_without_gradients_takes_attacks_that_need_none():
     black = estimators.BlackBoxClassifier(predict, (28, 28, 1), 10, clip_values=(0, 1))
     found = evaluate(from_art(black), net.x, net.y, Square(Linf(0.2), 30), jax.random.key(0), 32)
     same = evaluate(net.logits_fn, net.x, net.y, Square(Linf(0.2), 30), jax.random.key(0), 32)
-    assert found.measured["robust"] == same.measured["robust"] and found.measured["robust"][0] < 32
+    assert found.to_json()["robust"] == same.to_json()["robust"] and found.to_json()["robust"][0] < 32
 
 
-def test_what_cannot_be_adapted_is_refused():
+def test_networks_that_cannot_be_adapted_are_refused():
     module = torch_module(victim().params)
     with pytest.raises(ValueError, match=r"module must be in evaluation mode; call module.eval\(\) before"):
         from_torch(torch_module(victim().params).train())
+    with pytest.raises(ValueError, match=r"module must be a torch.nn.Module, got str"):
+        from_torch("resnet18")
     foolbox = pytest.importorskip("foolbox", reason=REASON)
     with pytest.raises(ValueError, match=r"fmodel must have bounds \(0, 1\), got \(-1, 1\)"):
         from_foolbox(foolbox.PyTorchModel(module, (-1, 1), "cpu"))
@@ -182,7 +184,7 @@ def test_what_cannot_be_adapted_is_refused():
 @pytest.mark.parametrize(
     ("adapt", "missing"), [(from_torch, "torch"), (to_torch, "torch"), (from_foolbox, "foolbox"), (from_art, "art")]
 )
-def test_a_missing_framework_is_one_line(adapt, missing, monkeypatch):
+def test_missing_framework_raises_one_line(adapt, missing, monkeypatch):
     for name in [name for name in sys.modules if name == missing or name.startswith(f"{missing}.")]:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=f"{adapt.__name__} needs .*, which cannot be imported: ") as caught:

@@ -1,35 +1,21 @@
 """Test-time attacks: each a pure function (logits_fn, x, y, key) -> x_adv."""
 
+from poisonjax.attacks import presets
 from poisonjax.attacks.adaptive import bpda, eot, transfer
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.autoattack import AutoAttack
-from poisonjax.attacks.balls import L0, L1, L2, Linf
+from poisonjax.attacks.balls import L0, L1, L2, Ball, Linf
+from poisonjax.attacks.base import Attack, LossAttack
 from poisonjax.attacks.boundary import Boundary
 from poisonjax.attacks.carlini_wagner import CarliniWagner, CarliniWagnerLinf
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.fab import FAB
 from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
 from poisonjax.attacks.hop_skip_jump import HopSkipJump
 from poisonjax.attacks.lbfgs import LBFGS
-from poisonjax.attacks.losses import DLR, CrossEntropy, KLDivergence, Margin
+from poisonjax.attacks.losses import DLR, CrossEntropy, KLDivergence, Loss, Margin
 from poisonjax.attacks.patch import Patch, PatchAttack
 from poisonjax.attacks.square import Square
-
-LossAttack = PGD | APGD  # what raises a loss within a ball, and so makes images to learn from
-AnyAttack = (
-    PGD
-    | APGD
-    | TargetedAPGD
-    | FAB
-    | Square
-    | AutoAttack
-    | CarliniWagner
-    | CarliniWagnerLinf
-    | LBFGS
-    | Boundary
-    | HopSkipJump
-    | Patch
-    | PatchAttack
-)
 
 __all__ = [
     "APGD",
@@ -40,8 +26,9 @@ __all__ = [
     "L2",
     "LBFGS",
     "PGD",
-    "AnyAttack",
+    "Attack",
     "AutoAttack",
+    "Ball",
     "Boundary",
     "CarliniWagner",
     "CarliniWagnerLinf",
@@ -49,6 +36,7 @@ __all__ = [
     "HopSkipJump",
     "KLDivergence",
     "Linf",
+    "Loss",
     "LossAttack",
     "Margin",
     "Patch",
@@ -57,8 +45,10 @@ __all__ = [
     "TargetedAPGD",
     "bim",
     "bpda",
+    "check_inputs",
     "eot",
     "fgsm",
     "mi_fgsm",
+    "presets",
     "transfer",
 ]

@@ -6,18 +6,21 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from poisonjax.types import Array, Attack, Cost, LogitsFn
+from poisonjax.attacks.balls import Ball
+from poisonjax.attacks.base import Attack
+from poisonjax.attacks.settings import check_instance
+from poisonjax.types import Array, Cost, LogitsFn
 
-Transform = Callable[[Array], Array]  # images [b h w c] -> images
+Transform = Callable[[Array], Array]  # images [b ...] -> images
 
 
 def identity(x: Array) -> Array:
-    """What a transform that hardly changes an image is taken for."""
+    """The image itself: stands in for a transform that changes it little."""
     return x
 
 
 def bpda(transform: Transform, logits_fn: LogitsFn, backward: Transform = identity) -> LogitsFn:
-    """logits_fn after transform, whose gradient is taken to be that of backward (Athalye et al. 2018, section 4.1.2).
+    """logits_fn after transform, with the gradient of backward for the transform (Athalye et al. 2018, section 4.1.2).
 
     backward: differentiable and close to transform, which needs no gradient. ValueError if their shapes differ.
     """
@@ -34,7 +37,7 @@ def bpda(transform: Transform, logits_fn: LogitsFn, backward: Transform = identi
 def eot(stochastic_logits_fn: Callable[[Array, Array], Array], key: Array, samples: int) -> LogitsFn:
     """The mean of a network's random logits, for the gradient of their expectation (Athalye et al. 2018, section 4.2).
 
-    stochastic_logits_fn: (images [b h w c], key) -> logits [b k]. samples: draws, the same ones at every call, so that
+    stochastic_logits_fn: (images [b ...], key) -> logits [b k]. samples: draws, the same ones at every call, so that
     it takes enough of them. Athalye et al. average the draws' losses, which an attack cannot see; the cross-entropy of
     the mean logits is a lower bound on that. The memory does not grow with the draws. ValueError below one draw.
     """
@@ -54,14 +57,32 @@ def transfer(surrogate_logits_fn: LogitsFn, attack: Attack) -> Attack:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Transfer:
+class _Transfer(Attack):
     surrogate_logits_fn: LogitsFn
     attack: Attack
+
+    def __post_init__(self):
+        check_instance(self, "attack", Attack, example="PGD(Linf(8/255))")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         return self.attack(self.surrogate_logits_fn, x, y, key)
 
     @property
     def cost(self) -> Cost:
-        """For one image, on the surrogate; the victim is asked nothing."""
+        """For one image, on the surrogate; nothing is spent on the victim."""
         return self.attack.cost
+
+    @property
+    def ball(self) -> Ball | None:
+        """The ball of the attack."""
+        return self.attack.ball
+
+    @property
+    def climbs(self) -> bool:
+        """False: it follows the gradient of another network."""
+        return False
+
+    @property
+    def single_step(self) -> bool:
+        """False: it follows the gradient of another network."""
+        return False

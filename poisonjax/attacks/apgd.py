@@ -10,14 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks.balls import Ball, project
+from poisonjax.attacks.base import Attack, LossAttack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import CrossEntropy, Loss, targeted_dlr
+from poisonjax.attacks.rows import fold_in, full
+from poisonjax.attacks.settings import check_counts, check_instance, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
 
 class Point(NamedTuple):
-    """An image a row [b h w c], the loss there [b], its gradient [b h w c], and whether it is misclassified [b]."""
+    """An image a row [b ...], the loss there [b], its gradient [b ...], and whether it is misclassified [b]."""
 
     x: Array
     loss: Array
@@ -30,12 +33,12 @@ class Point(NamedTuple):
 
 
 def _worst(x: Array, wrong: Array) -> Point:
-    """x, below every other point; for the rows that are already wrong, above."""
+    """x as a point below every other; for the rows that are already wrong, above."""
     return Point(x, jnp.full(len(x), -jnp.inf), jnp.zeros_like(x), wrong)
 
 
 class _Climb(NamedTuple):
-    """A run after i evaluations. x, before: the next point and the one that the last step left. step: [b 1 1 1].
+    """A run after i evaluations. x, before: the next point and the one that the last step left. step: [b 1 ...].
 
     last: the loss evaluated last, [b]. rises: how many steps raised it since the last checkpoint, [b]. checked,
     halved: the best loss at that checkpoint, and whether the step was halved there, [b].
@@ -54,17 +57,17 @@ class _Climb(NamedTuple):
 
 def _begun(start: Array, done: Array, radius: float | Array) -> _Climb:
     """A run that has evaluated nothing yet."""
-    best, step = _worst(start, done), jnp.full((len(start), 1, 1, 1), 2.0 * radius)
+    best, step = _worst(start, done), full(2.0 * radius, start)
     none = jnp.zeros(len(start), jnp.int32)
     return _Climb(0, start, start, step, best, -best.loss, none, best.loss, halved=none == 0)
 
 
-Evaluate = Callable[[Array], Point]  # images [b h w c] -> what is there
+Evaluate = Callable[[Array], Point]  # images [b ...] -> what is there
 Landscape = Callable[[tuple, Array], Evaluate]  # (what is given of the rows, number of the run) -> Evaluate
 
 
 @dataclasses.dataclass(frozen=True)
-class _AutoPGD:
+class _AutoPGD(Attack):
     """The search of both attacks. ValueError for an impossible setting."""
 
     ball: Ball
@@ -72,19 +75,20 @@ class _AutoPGD:
     rho: float = 0.75
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        check_instance(self, "ball", Ball, example="Linf(8/255)")
+        check_counts(self, "steps")
+        check_numbers(self, "rho")
         if not 0 <= self.rho <= 1:
             raise ValueError(f"rho is a fraction and must lie in [0, 1], got {self.rho}")
 
     def _search(
-        self, landscape: Landscape, given: tuple, x: Array, key: Array, runs: int, wrong: Array, radius: float | Array
+        self, landscape: Landscape, given: tuple, x: Array, keys: Array, runs: int, wrong: Array, radius: float | Array
     ) -> Array:
         """The best point of several runs, each from a random one. Rows that are wrong [b] are done and stay x."""
 
         def climb(rows: tuple, found: Point, number: Array) -> Point:
             given, x, keys = rows
-            noise = self.ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
+            noise = self.ball.sample(fold_in(keys, number), x.shape[1:])
             start = project(self.ball, x, x + radius * noise, radius)
             return found.or_better(self._climb(landscape(given, number), x, start, found.wrong, radius))
 
@@ -95,7 +99,7 @@ class _AutoPGD:
         def going(state: tuple[Array, Point]) -> Array:
             return (state[0] < runs) & ~jnp.all(state[1].wrong)
 
-        rows = given, x, row_keys(key, len(x))
+        rows = given, x, keys
         if runs == 1:
             return climb(rows, _worst(x, wrong), 0).x
         return jax.lax.while_loop(going, run, (0, _worst(x, wrong)))[1].x
@@ -162,7 +166,7 @@ def _evaluation(logits_fn: LogitsFn, objective: Callable[[Array], Array], y: Arr
 
 
 @dataclasses.dataclass(frozen=True)
-class APGD(_AutoPGD):
+class APGD(_AutoPGD, LossAttack):
     """Projected gradient ascent with momentum; a row that makes no progress halves its step (section 3, algorithm 1).
 
     ball: where it may go. steps: of one run. rho: the share of steps between two checkpoints that must raise the loss.
@@ -178,25 +182,26 @@ class APGD(_AutoPGD):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be at least 1, got {self.restarts}")
+        check_instance(self, "loss", Loss, example="CrossEntropy()")
+        check_counts(self, "restarts")
 
-    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: float = 1.0) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: Array | float = 1.0) -> Array:
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
         scale in [0, 1] shrinks the ball: the eps warm-up of adversarial training.
         """
+        x, y, keys = check_inputs(x, y, key, self.loss)
 
         def landscape(y: Array, number: Array) -> Evaluate:
-            return _evaluation(logits_fn, lambda logits: self.loss(logits, y), y, stop=not self.best_loss)
+            return _evaluation(logits_fn, lambda logits: self.loss(logits, y), _classes(y), stop=not self.best_loss)
 
-        wrong = jnp.zeros(len(x), bool) if self.best_loss else jnp.argmax(logits_fn(x), -1) != y
-        return self._search(landscape, y, x, key, self.restarts, wrong, self.ball.eps * scale)
+        wrong = jnp.zeros(len(x), bool) if self.best_loss else jnp.argmax(logits_fn(x), -1) != _classes(y)
+        return self._search(landscape, y, x, keys, self.restarts, wrong, self.ball.eps * scale)
 
     @property
     def max_distance(self) -> float:
-        """The farthest that an image can end from x, in the ball's norm."""
+        """The largest distance from x that the result can have, in the ball's norm."""
         return self.ball.eps
 
     @property
@@ -217,14 +222,14 @@ class TargetedAPGD(_AutoPGD):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.targets < 1:
-            raise ValueError(f"targets must be at least 1, got {self.targets}")
+        check_counts(self, "targets")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         The first misclassified point, which may be x itself; where there is none, the point of the highest loss.
         """
+        x, y, keys = check_inputs(x, y, key)
         logits = logits_fn(x)
         targets = likeliest(logits, self.targets)
 
@@ -233,12 +238,17 @@ class TargetedAPGD(_AutoPGD):
             return _evaluation(logits_fn, lambda logits: targeted_dlr(logits, y, targets[:, number]), y)
 
         wrong = jnp.argmax(logits, -1) != y
-        return self._search(landscape, (y, targets), x, key, targets.shape[1], wrong, self.ball.eps)
+        return self._search(landscape, (y, targets), x, keys, targets.shape[1], wrong, self.ball.eps)
 
     @property
     def cost(self) -> Cost:
         """For one image, at most."""
         return Cost(gradients=self.targets * (self.steps + 1), queries=1)
+
+
+def _classes(y: Array) -> Array:
+    """Labels [b], or the likeliest classes of probabilities [b k]: [b]."""
+    return y if y.ndim == 1 else jnp.argmax(y, -1)
 
 
 def likeliest(logits: Array, count: int) -> Array:

@@ -7,20 +7,23 @@ import jax
 import jax.numpy as jnp
 
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
-from poisonjax.attacks.balls import Ball, Linf
+from poisonjax.attacks.balls import L2, Ball, Linf
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import where_rows
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.fab import FAB
-from poisonjax.attacks.gradient import row_keys
 from poisonjax.attacks.losses import DLR
+from poisonjax.attacks.rows import fold_in
+from poisonjax.attacks.settings import check_counts, check_instance
 from poisonjax.attacks.square import Square
-from poisonjax.types import Array, Attack, Cost, LogitsFn
+from poisonjax.types import Array, Cost, LogitsFn
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoAttack:
+class AutoAttack(Attack):
     """One attack after the other, on the images that those before left (section 5).
 
-    ball: where they may go. version: "standard" is APGD on the cross-entropy, targeted APGD, targeted FAB and
+    ball: Linf or L2. version: "standard" is APGD on the cross-entropy, targeted APGD, targeted FAB and
     Square; "rand" is APGD on the cross-entropy and on the DLR loss, for networks with randomness of their own, such as
     a random resize of the image. There logits_fn must be a mean over 20 draws, made of the stochastic
     (x, key) -> logits by `adaptive.eot`, so that each gradient is one of the expectation. steps, targets, queries:
@@ -37,13 +40,12 @@ class AutoAttack:
     def __post_init__(self):
         if self.version not in ("standard", "rand"):
             raise ValueError(f"version must be standard or rand, got {self.version!r}")
-        for field in ("steps", "targets", "queries"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_instance(self, "ball", Linf, L2, example="Linf(8/255)")
+        check_counts(self, "steps", "targets", "queries")
 
     @property
     def stages(self) -> tuple[tuple[str, Attack], ...]:
-        """The attacks by name, in their order, to be run one at a time on the images that are left."""
+        """The attacks by name, in order, to be run one at a time on the images that are left."""
         first = APGD(self.ball, self.steps)
         if self.version == "rand":
             return ("apgd_ce", first), ("apgd_dlr", dataclasses.replace(first, loss=DLR()))
@@ -56,11 +58,11 @@ class AutoAttack:
         )
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         The image of the first attack that succeeded, x itself where none did or none had to.
         """
-        keys = row_keys(key, len(x))
+        x, y, keys = check_inputs(x, y, key, spatial=True)
         attacks = [lambda y: x, *(_attack(attack, logits_fn, x, keys, i) for i, (_, attack) in enumerate(self.stages))]
 
         def stage(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -77,11 +79,11 @@ class AutoAttack:
 
     @property
     def cost(self) -> Cost:
-        """For one image, at most: the attacks', and a look at the result of each and at x."""
+        """For one image, at most: that of all attacks, and one query for x and for the result of each."""
         costs = [attack.cost for _, attack in self.stages]
         return Cost(sum(cost.gradients for cost in costs), sum(cost.queries for cost in costs) + len(costs) + 1)
 
 
 def _attack(attack: Attack, logits_fn: LogitsFn, x: Array, keys: Array, stage: int):
-    """Labels [b] -> x_adv [b h w c], with keys of the stage's own."""
-    return lambda y: attack(logits_fn, x, y, jax.vmap(jax.random.fold_in, (0, None))(keys, stage))
+    """Labels [b] -> x_adv [b ...], with keys of the stage's own."""
+    return lambda y: attack(logits_fn, x, y, fold_in(keys, stage))

@@ -1,39 +1,70 @@
-"""Threat models: the set of images an attacker may reach, and the moves inside it."""
+"""Threat models: the sets of images an attacker may reach, and the moves inside them."""
 
+import abc
 import dataclasses
+import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from poisonjax.attacks.rows import axes, full, l2, per_row, total
+from poisonjax.attacks.settings import check_numbers
 from poisonjax.types import Array
 
 
-def _per_row(values: Array, like: Array) -> Array:
-    """[b] -> [b 1 1 1], to broadcast over the pixels of `like`."""
-    return values.reshape((-1,) + (1,) * (like.ndim - 1))
+class Ball(abc.ABC):
+    """A threat model: the changes delta [b ...] of images that an attacker may make. A new one is a frozen dataclass.
 
+    eps: its radius, in its own norm. sparse: True if a move changes few pixels, so that it must pass over those that
+    cannot move. additive: True if a move of length s makes the change longer by at most s.
+    """
 
-def _norm(delta: Array) -> Array:
-    """Euclidean length of each row of [b ...], [b]; its gradient is never taken."""
-    return jnp.sqrt(jnp.sum(jnp.square(delta), axis=tuple(range(1, delta.ndim))))
+    eps: float
+    sparse: ClassVar[bool] = False
+    additive: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def project(self, delta: Array, radius: Array) -> Array:
+        """The nearest delta [b ...] of length at most radius."""
+
+    @abc.abstractmethod
+    def steepest(self, gradient: Array) -> Array:
+        """The move of length one along which the loss rises fastest, [b ...]; zero where the gradient is."""
+
+    @abc.abstractmethod
+    def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
+        """One random change in the ball of radius one per key: [b *shape]."""
+
+    @abc.abstractmethod
+    def max_radius(self, shape: tuple[int, ...]) -> float:
+        """The radius at which every image of this shape is reachable from every other."""
+
+    def usual_step(self, steps: int) -> float:
+        """The usual length of one of so many moves: 2.5 eps / steps, which reaches the edge from any start.
+
+        Madry et al. 2018, section 5. ValueError if there is no usual one.
+        """
+        return 2.5 * self.eps / steps
 
 
 @dataclasses.dataclass(frozen=True)
-class Linf:
+class Linf(Ball):
     """Every pixel moves by at most eps, for images in [0, 1]. ValueError unless 0 <= eps <= 1."""
 
     eps: float
 
     def __post_init__(self):
+        check_numbers(self, "eps")
         if not 0 <= self.eps <= 1:
             raise ValueError(f"eps must lie in [0, 1] for images in [0, 1] (8/255 is 0.0314), got {self.eps}")
 
     def project(self, delta: Array, radius: Array) -> Array:
-        """The nearest delta [b h w c] of length at most radius."""
+        """The nearest delta [b ...] of length at most radius."""
         return jnp.clip(delta, -radius, radius)
 
     def steepest(self, gradient: Array) -> Array:
-        """The move of length one along which the loss rises fastest, [b h w c]."""
+        """The move of length one along which the loss rises fastest, [b ...]."""
         return jnp.sign(gradient)
 
     def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
@@ -46,24 +77,25 @@ class Linf:
 
 
 @dataclasses.dataclass(frozen=True)
-class L2:
+class L2(Ball):
     """The Euclidean length of the change, summed over all pixels, is at most eps. ValueError if negative."""
 
     eps: float
 
     def __post_init__(self):
+        check_numbers(self, "eps")
         if not self.eps >= 0:
             raise ValueError(f"eps must be a number that is not negative, got {self.eps}")
 
     def project(self, delta: Array, radius: Array) -> Array:
-        """The nearest delta [b h w c] of length at most radius."""
-        return delta * _per_row(jnp.minimum(1.0, radius / jnp.maximum(_norm(delta), 1e-12)), delta)
+        """The nearest delta [b ...] of length at most radius."""
+        return delta * per_row(jnp.minimum(1.0, radius / jnp.maximum(l2(delta), 1e-12)), delta)
 
     def steepest(self, gradient: Array) -> Array:
-        """The move of length one along which the loss rises fastest, [b h w c]; zero where flat."""
-        largest = jnp.max(jnp.abs(gradient), axis=tuple(range(1, gradient.ndim)), keepdims=True)
+        """The move of length one along which the loss rises fastest, [b ...]; zero where flat."""
+        largest = jnp.max(jnp.abs(gradient), axis=axes(gradient), keepdims=True)
         scaled = gradient / jnp.where(largest > 0, largest, 1.0)  # squares of tiny gradients would underflow
-        return scaled / _per_row(jnp.maximum(_norm(scaled), 1.0), gradient)
+        return scaled / per_row(jnp.maximum(l2(scaled), 1.0), gradient)
 
     def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
         """One uniform draw a key from the ball of radius one: [b *shape]."""
@@ -77,12 +109,11 @@ class L2:
 
     def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
-        height, width, channels = shape
-        return (height * width * channels) ** 0.5
+        return math.prod(shape) ** 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class L1:
+class L1(Ball):
     """The absolute changes, summed over all pixels, are at most eps.
 
     share: of the coordinates, how many one move changes (Tramer & Boneh 2019, algorithm 1: SLIDE). ValueError for a
@@ -92,14 +123,17 @@ class L1:
     eps: float
     share: float = 0.01
 
+    sparse: ClassVar[bool] = True
+
     def __post_init__(self):
+        check_numbers(self, "eps", "share")
         if not self.eps >= 0:
             raise ValueError(f"eps must be a number that is not negative, got {self.eps}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share is a fraction and must lie in (0, 1], got {self.share}")
 
     def project(self, delta: Array, radius: Array) -> Array:
-        """The nearest delta [b h w c] of length at most radius: all sizes are cut by the same (Duchi et al. 2008).
+        """The nearest delta [b ...] of length at most radius: all sizes are cut by the same (Duchi et al. 2008).
 
         Their total is convex and piecewise linear in the cut, so Newton's method from 0 ends at the right one.
         """
@@ -108,13 +142,13 @@ class L1:
         def newton(state: tuple[Array, Array]) -> tuple[Array, Array]:
             cut, _ = state
             kept = size > cut
-            over = jnp.sum(jnp.where(kept, size, 0.0), (1, 2, 3), keepdims=True) - radius
-            return jnp.maximum(cut, over / jnp.maximum(jnp.sum(kept, (1, 2, 3), keepdims=True), 1)), cut
+            over = total(jnp.where(kept, size, 0.0)) - radius
+            return jnp.maximum(cut, over / jnp.maximum(total(kept), 1)), cut
 
-        zero = jnp.zeros((len(delta), 1, 1, 1))
+        zero = full(0.0, delta)
         cut, _ = jax.lax.while_loop(lambda state: jnp.any(state[0] > state[1]), newton, (zero, zero - 1))
         left = jax.nn.relu(size - cut)
-        length = jnp.sum(left, (1, 2, 3), keepdims=True)
+        length = total(left)
         return jnp.sign(delta) * left * jnp.minimum(1.0, radius / jnp.maximum(length, 1e-12))  # rounding errors too
 
     def steepest(self, gradient: Array) -> Array:
@@ -122,8 +156,8 @@ class L1:
         slope = jnp.abs(gradient).reshape(len(gradient), -1)
         movers = max(round(self.share * slope.shape[1]), 1)
         smallest = jax.lax.top_k(slope, movers)[0][:, -1]
-        move = jnp.where(jnp.abs(gradient) >= _per_row(smallest, gradient), jnp.sign(gradient), 0.0)
-        return move / jnp.maximum(jnp.sum(jnp.abs(move), (1, 2, 3), keepdims=True), 1.0)
+        move = jnp.where(jnp.abs(gradient) >= per_row(smallest, gradient), jnp.sign(gradient), 0.0)
+        return move / jnp.maximum(total(jnp.abs(move)), 1.0)
 
     def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
         """One uniform draw a key from the ball of radius one: [b *shape]."""
@@ -137,29 +171,32 @@ class L1:
 
     def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
-        height, width, channels = shape
-        return float(height * width * channels)
+        return float(math.prod(shape))
 
 
 @dataclasses.dataclass(frozen=True)
-class L0:
+class L0(Ball):
     """At most eps pixels change, each in any of its channels. ValueError unless a whole number that is not negative."""
 
     eps: int
 
+    sparse: ClassVar[bool] = True
+    additive: ClassVar[bool] = False  # a move of any length can change every pixel
+
     def __post_init__(self):
+        check_numbers(self, "eps")
         if not (self.eps >= 0 and self.eps % 1 == 0):
             raise ValueError(f"eps counts pixels and must be a whole number that is not negative, got {self.eps}")
 
     def project(self, delta: Array, radius: Array) -> Array:
-        """The nearest delta [b h w c] of at most radius pixels: those of largest change stay, the others are 0."""
+        """The nearest delta [b ...] of at most radius pixels: those of largest change stay, the others are 0."""
         size = jnp.sum(jnp.square(delta), -1)
         rank = jnp.argsort(jnp.argsort(size.reshape(len(delta), -1), descending=True))  # no two pixels share a rank
         return jnp.where(rank.reshape(*size.shape, 1) < jnp.floor(radius), delta, 0.0)
 
     def steepest(self, gradient: Array) -> Array:
         """The gradient at an L1 length of one, for want of a length of pixels (Croce & Hein 2019, section 4: PGD0)."""
-        slope = jnp.sum(jnp.abs(gradient), (1, 2, 3), keepdims=True)
+        slope = total(jnp.abs(gradient))
         return gradient / jnp.where(slope > 0, slope, 1.0)
 
     def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
@@ -179,12 +216,13 @@ class L0:
         height, width, _ = shape
         return float(height * width)
 
-
-Ball = Linf | L2 | L1 | L0
+    def usual_step(self, steps: int) -> float:
+        """None is usual: always a ValueError."""
+        raise ValueError("step must be given for L0, where none is usual; it is a length in L1")
 
 
 def project(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
-    """x_adv [b h w c] moved into the ball around x and into [0, 1]: the one enforced projection.
+    """x_adv [b ...] moved into the ball around x and into [0, 1]: the one enforced projection.
 
     Clipping comes last: x lies in [0, 1], so clipping only brings every pixel nearer to it.
     """
@@ -192,8 +230,8 @@ def project(ball: Ball, x: Array, x_adv: Array, radius: Array) -> Array:
 
 
 def ascent_direction(ball: Ball, x_adv: Array, gradient: Array) -> Array:
-    """The steepest move of length one at x_adv [b h w c] in [0, 1]; a sparse one passes over what has no room left."""
-    if isinstance(ball, L1 | L0):
+    """The steepest move of length one at x_adv [b ...] in [0, 1]; for L1 and L0, pixels already at 0 or 1 stay."""
+    if ball.sparse:
         stuck = jnp.where(gradient > 0, x_adv >= 1, x_adv <= 0)
         gradient = jnp.where(stuck, 0.0, gradient)
     return ball.steepest(gradient)

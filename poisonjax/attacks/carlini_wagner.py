@@ -8,19 +8,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import where_rows
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.rows import axes, linf, per_row
+from poisonjax.attacks.settings import check_counts, check_nonnegative, check_numbers, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
 
 def advantage(logits: Array, y: Array, targeted: bool) -> Array:
-    """How far logits [b k] are past the boundary, [b]: out of the class y [b], or into it if targeted."""
+    """Distance of logits [b k] past the boundary, [b]: out of the class y [b], or into it if targeted."""
     margin = Margin()(logits, y)
     return -margin if targeted else margin
 
 
 class Bracket(NamedTuple):
-    """Where the right weight of a loss lies, [b] each: low is too small, high is enough, c is tried next."""
+    """Bounds of the right weight of a loss, [b] each: low is too small, high is enough, c is tried next."""
 
     low: Array
     c: Array
@@ -33,12 +37,12 @@ class Bracket(NamedTuple):
 
 
 def bracket(c: float, rows: int) -> Bracket:
-    """Nothing is known yet but where to begin."""
+    """The bracket of a search that begins at c, for so many rows."""
     return Bracket(jnp.zeros(rows), jnp.full(rows, c), jnp.full(rows, jnp.inf))
 
 
 class Closest(NamedTuple):
-    """The closest adversarial images found [b h w c] and their distances [b]; x itself and inf where there is none."""
+    """The closest adversarial images found [b ...] and their distances [b]; x itself and inf where there is none."""
 
     image: Array
     distance: Array
@@ -49,7 +53,7 @@ class Closest(NamedTuple):
 
 
 def none_yet(x: Array) -> Closest:
-    """No adversarial image was found for any row of x."""
+    """The state in which no adversarial image was found for any row of x."""
     return Closest(x, jnp.full(len(x), jnp.inf))
 
 
@@ -77,8 +81,8 @@ def _to_w(image: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class _TanhDescent:
-    """What both attacks share: Adam on penalty(x_adv - x) + c * max(confidence - advantage, 0)."""
+class _TanhDescent(Attack):
+    """The search of both attacks: Adam on penalty(x_adv - x) + c * max(confidence - advantage, 0)."""
 
     confidence: float = 0.0
     learning_rate: float = 0.01
@@ -88,20 +92,16 @@ class _TanhDescent:
     targeted: bool = False
 
     def __post_init__(self):
-        if not self.confidence >= 0:
-            raise ValueError(f"confidence must not be negative, got {self.confidence}")
-        for field in ("learning_rate", "initial_c"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        check_nonnegative(self, "confidence")
+        check_positive(self, "learning_rate", "initial_c")
+        check_counts(self, "steps")
 
     def _penalty(self, delta: Array, tau: Array) -> Array:
-        """What a change [b h w c] costs, [b]; tau [b] is free."""
+        """Penalty of a change [b ...], [b]; up to tau [b] is free."""
         raise NotImplementedError
 
     def _distance(self, delta: Array) -> Array:
-        """The length of a change [b h w c], [b]."""
+        """The length of a change [b ...], [b]."""
         raise NotImplementedError
 
     def _descend(self, logits_fn, x, y, c, tau, start: Array, closest: Closest, idle: Array) -> _Run:
@@ -129,7 +129,7 @@ class _TanhDescent:
         return loss
 
     def _judged(self, run: _Run, image, loss, adversarial, distance, tau) -> _Run:
-        """What the images of this step bring; a row stops when a tenth of the steps improved its loss by nothing."""
+        """The run after the images of this step; a row stops when a tenth of the steps did not improve its loss."""
         lowest = jnp.minimum(run.lowest, loss)
         stopped = run.stopped | (loss == 0)
         check = self.abort_early & (run.step % math.ceil(self.steps / 10) == 0)
@@ -156,11 +156,11 @@ class CarliniWagner(_TanhDescent):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.searches < 1:
-            raise ValueError(f"searches must be at least 1, got {self.searches}")
+        check_counts(self, "searches")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        """x [b ...] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        x, y, _ = check_inputs(x, y, key)
         anywhere, idle = jnp.full(len(x), jnp.inf), jnp.zeros(len(x), bool)
 
         def search(_, state):
@@ -177,7 +177,7 @@ class CarliniWagner(_TanhDescent):
         return Cost(gradients=self.searches * self.steps)
 
     def _penalty(self, delta, tau):
-        return jnp.sum(jnp.square(delta), axis=(1, 2, 3))
+        return jnp.sum(jnp.square(delta), axes(delta))
 
     def _distance(self, delta):
         return jnp.sqrt(self._penalty(delta, None))
@@ -201,6 +201,7 @@ class CarliniWagnerLinf(_TanhDescent):
 
     def __post_init__(self):
         super().__post_init__()
+        check_numbers(self, "largest_c", "shrink", "smallest_tau")
         if not self.largest_c >= self.initial_c:
             raise ValueError(f"largest_c must be at least initial_c ({self.initial_c}), got {self.largest_c}")
         for field in ("shrink", "smallest_tau"):
@@ -208,7 +209,8 @@ class CarliniWagnerLinf(_TanhDescent):
                 raise ValueError(f"{field} must lie between 0 and 1, got {getattr(self, field)}")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        """x [b ...] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        x, y, _ = check_inputs(x, y, key)
 
         def search(_, state):
             c, closest = state
@@ -232,7 +234,7 @@ class CarliniWagnerLinf(_TanhDescent):
         return shrinks + math.floor(math.log2(self.largest_c / self.initial_c)) + 2
 
     def _penalty(self, delta, tau):
-        return jnp.sum(jax.nn.relu(jnp.abs(delta) - tau[:, None, None, None]), axis=(1, 2, 3))
+        return jnp.sum(jax.nn.relu(jnp.abs(delta) - per_row(tau, delta)), axes(delta))
 
     def _distance(self, delta):
-        return jnp.max(jnp.abs(delta), axis=(1, 2, 3))
+        return linf(delta)

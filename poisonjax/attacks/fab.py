@@ -9,39 +9,40 @@ import jax
 import jax.numpy as jnp
 
 from poisonjax.attacks.apgd import likeliest
-from poisonjax.attacks.balls import L2, Linf
+from poisonjax.attacks.balls import L2, Ball, Linf
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.rows import axes, fold_in, full, l2, linf, per_row, total
+from poisonjax.attacks.settings import check_counts, check_nonnegative, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
-
-_PIXELS = (1, 2, 3)
 
 
 def length(norm: str, delta: Array) -> Array:
-    """Of each row of [b h w c], [b]. norm: "Linf" or "L2"."""
-    return jnp.max(jnp.abs(delta), _PIXELS) if norm == "Linf" else jnp.sqrt(jnp.sum(jnp.square(delta), _PIXELS))
+    """Length of each row of delta [b ...], [b]. norm: "Linf" or "L2"."""
+    return linf(delta) if norm == "Linf" else l2(delta)
 
 
 def projection(norm: str, x: Array, normal: Array, gap: Array) -> Array:
-    """The shortest delta [b h w c] with <normal, delta> = gap [b] and x + delta in [0, 1] (section 2.2, equation 4).
+    """The shortest delta [b ...] with <normal, delta> = gap [b] and x + delta in [0, 1] (section 2.2, equation 4).
 
     x in [0, 1]. Where the plane misses the box: the delta to the corner that is nearest to the plane.
     """
-    largest = jnp.max(jnp.abs(normal), _PIXELS, keepdims=True)
+    largest = per_row(linf(normal), normal)
     scaled = jnp.abs(normal) / jnp.where(largest > 0, largest, 1.0)
     slope = jnp.where(scaled > 1e-12, scaled, 0.0)  # the square of a smaller one would underflow
-    way = jnp.sign(normal) * jnp.sign(gap)[:, None, None, None]
+    way = jnp.sign(normal) * per_row(jnp.sign(gap), normal)
     room = jnp.where(slope > 0, jnp.where(way > 0, 1 - x, x), 0.0)
-    total = jnp.abs(gap) / jnp.where(largest > 0, largest, 1.0)[:, 0, 0, 0]
+    needed = jnp.abs(gap) / jnp.where(largest > 0, largest, 1.0).reshape(-1)
     if norm == "Linf":
-        return way * jnp.minimum(_level(slope, room, total), room)
+        return way * jnp.minimum(_level(slope, room, needed), room)
     cap = room / jnp.where(slope > 0, slope, 1.0)
-    return way * slope * jnp.minimum(_level(jnp.square(slope), cap, total), cap)
+    return way * slope * jnp.minimum(_level(jnp.square(slope), cap, needed), cap)
 
 
-def _level(weight: Array, cap: Array, total: Array) -> Array:
-    """The level with sum(weight * min(level, cap)) = total, [b 1 1 1]; inf where the sum never gets there.
+def _level(weight: Array, cap: Array, needed: Array) -> Array:
+    """The level with sum(weight * min(level, cap)) = needed [b], [b 1 ...]; inf where the sum never gets there.
 
     The sum is concave and piecewise linear in the level, so Newton's method from 0 ends at the root, exactly.
     """
@@ -49,24 +50,24 @@ def _level(weight: Array, cap: Array, total: Array) -> Array:
     def newton(state: tuple[Array, Array]) -> tuple[Array, Array]:
         level, _ = state
         free = cap > level
-        slope = jnp.sum(jnp.where(free, weight, 0.0), _PIXELS, keepdims=True)
-        rest = total[:, None, None, None] - jnp.sum(jnp.where(free, 0.0, weight * cap), _PIXELS, keepdims=True)
+        slope = total(jnp.where(free, weight, 0.0))
+        rest = per_row(needed, weight) - total(jnp.where(free, 0.0, weight * cap))
         root = jnp.where(slope > 0, rest / jnp.where(slope > 0, slope, 1.0), jnp.where(rest > 0, jnp.inf, 0.0))
         return jnp.maximum(level, root), level
 
-    zero = jnp.zeros((len(total), 1, 1, 1))
+    zero = full(0.0, weight)
     return jax.lax.while_loop(lambda state: jnp.any(state[0] > state[1]), newton, (zero, zero - 1))[0]
 
 
 class _Closest(NamedTuple):
-    """The closest adversarial image so far, x where there is none, [b h w c]; its distance or inf, [b]."""
+    """The closest adversarial image so far, x where there is none, [b ...]; its distance or inf, [b]."""
 
     image: Array
     distance: Array
 
 
 @dataclasses.dataclass(frozen=True)
-class FAB:
+class FAB(Attack):
     """The targeted version, FAB-T, as in AutoAttack (section 2, algorithm 1; no final search).
 
     norm: "Linf" or "L2". steps: of one run. targets: classes, from the largest wrong logit on; all there are if there
@@ -88,20 +89,25 @@ class FAB:
     def __post_init__(self):
         if self.norm not in ("Linf", "L2"):
             raise ValueError(f"norm must be Linf or L2, got {self.norm!r}")
-        for field in ("steps", "targets", "restarts"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "steps", "targets", "restarts")
+        check_numbers(self, "alpha_max", "beta", "eta")
         for field in ("alpha_max", "beta"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} is a fraction and must lie in [0, 1], got {getattr(self, field)}")
         if not self.eta >= 1:
             raise ValueError(f"eta must be at least 1, got {self.eta}")
-        if self.eps is not None and not self.eps >= 0:
-            raise ValueError(f"eps must not be negative, got {self.eps}")
+        if self.eps is not None:
+            check_nonnegative(self, "eps")
+
+    @property
+    def ball(self) -> Ball | None:
+        """The ball of radius eps; None without one."""
+        return None if self.eps is None else (Linf if self.norm == "Linf" else L2)(self.eps)
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> the closest adversarial image found, or x itself."""
-        logits, keys = logits_fn(x), row_keys(key, len(x))
+        """x [b ...] in [0, 1], y [b], one key or one per row -> the closest adversarial image found, or x itself."""
+        x, y, keys = check_inputs(x, y, key)
+        logits = logits_fn(x)
         targets = likeliest(logits, self.targets)
 
         def run(state: tuple[Array, _Closest]) -> tuple[Array, _Closest]:
@@ -128,7 +134,7 @@ class FAB:
         return Cost(gradients=steps, queries=steps + 1)
 
     def _done(self, closest: _Closest) -> Array:
-        """Rows that nothing better is wanted for, [b]."""
+        """True for rows whose image is close enough, [b]."""
         return closest.distance <= (self.eps or 0.0)
 
     def _start(self, x: Array, keys: Array, number: Array, distance: Array) -> Array:
@@ -136,10 +142,10 @@ class FAB:
         if self.restarts == 1:
             return x
         ball = Linf(0.0) if self.norm == "Linf" else L2(0.0)
-        noise = ball.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, number), x.shape[1:])
+        noise = ball.sample(fold_in(keys, number), x.shape[1:])
         most = ball.max_radius(x.shape[1:]) if self.eps is None else self.eps
         radius = jnp.where(number % self.restarts == 0, 0.0, jnp.minimum(distance, most) / 2)
-        return jnp.clip(x + radius[:, None, None, None] * noise, 0.0, 1.0)
+        return jnp.clip(x + per_row(radius, noise) * noise, 0.0, 1.0)
 
     def _approach(
         self, logits_fn: LogitsFn, x: Array, y: Array, target: Array, start: Array, closest: _Closest
@@ -162,10 +168,10 @@ class FAB:
         return jax.lax.while_loop(going, step, (0, start, closest))[2]
 
     def _projected(self, x: Array, point: Array, lead: Array, normal: Array) -> Array:
-        """Past the boundary as it looks from point, between the projections of point and of x (equation 9)."""
-        gaps = jnp.stack([-lead, jnp.sum(normal * (point - x), _PIXELS) - lead])
+        """A point past the linearised boundary, between the projections of point and of x (equation 9)."""
+        gaps = jnp.stack([-lead, jnp.sum(normal * (point - x), axes(x)) - lead])
         both = projection(self.norm, *(jnp.concatenate(pair) for pair in ((point, x), (normal, normal), gaps)))
-        far = jnp.maximum(length(self.norm, both), 1e-8).reshape(2, -1, 1, 1, 1)
+        far = jnp.split(per_row(jnp.maximum(length(self.norm, both), 1e-8), both), 2)
         near, back = jnp.split(both, 2)
         alpha = jnp.minimum(far[0] / (far[0] + far[1]), self.alpha_max)
         return jnp.clip((1 - alpha) * (point + self.eta * near) + alpha * (x + self.eta * back), 0.0, 1.0)
@@ -177,15 +183,15 @@ def _clearly_wrong(logits: Array, y: Array) -> Array:
 
 
 def _linearised(logits_fn: LogitsFn, y: Array, target: Array) -> Callable[[Array], tuple[Array, Array]]:
-    """x -> the target's logit minus the right one [b], and its gradient [b h w c]."""
+    """x -> the target's logit minus the right one [b], and its gradient [b ...]."""
 
-    def total(x: Array) -> tuple[Array, Array]:
+    def sum_of_leads(x: Array) -> tuple[Array, Array]:
         logits = logits_fn(x)
         lead = jnp.take_along_axis(logits, target[:, None], -1) - jnp.take_along_axis(logits, y[:, None], -1)
         return lead.sum(), lead[:, 0]
 
     def linearised(x: Array) -> tuple[Array, Array]:
-        gradient, lead = jax.grad(total, has_aux=True)(x)
+        gradient, lead = jax.grad(sum_of_leads, has_aux=True)(x)
         return lead, gradient
 
     return linearised

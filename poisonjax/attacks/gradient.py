@@ -8,25 +8,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from poisonjax.attacks.balls import L0, Ball, ascent_direction, project
+from poisonjax.attacks.balls import Ball, ascent_direction, project
+from poisonjax.attacks.base import LossAttack
+from poisonjax.attacks.blocks import where_rows
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import CrossEntropy, Loss
+from poisonjax.attacks.rows import fold_in, total
+from poisonjax.attacks.settings import check_counts, check_instance, check_nonnegative, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
 
-def row_keys(key: Array, rows: int) -> Array:
-    """A key for each row: those given, [rows], or as many split off the single one given."""
-    return key if key.ndim else jax.random.split(key, rows)
-
-
 class _Best(NamedTuple):
-    """The image of the highest loss so far, [b h w c], and that loss, [b]."""
+    """The image of the highest loss so far, [b ...], and that loss, [b]."""
 
     image: Array
     loss: Array
 
     def or_better(self, image: Array, loss: Array) -> "_Best":
-        higher = loss > self.loss
-        return _Best(jnp.where(higher[:, None, None, None], image, self.image), jnp.where(higher, loss, self.loss))
+        return where_rows(loss > self.loss, _Best(image, loss), self)
 
 
 class _Run(NamedTuple):
@@ -37,23 +36,24 @@ class _Run(NamedTuple):
     best: _Best | None
 
 
-Ascent = Callable[[Array], tuple[Array, Array]]  # images [b h w c] -> gradient of what rises [b h w c], its value [b]
+Ascent = Callable[[Array], tuple[Array, Array]]  # images [b ...] -> gradient of what rises [b ...], its value [b]
 
 
 @dataclasses.dataclass(frozen=True)
-class PGD:
+class PGD(LossAttack):
     """Projected gradient ascent on the loss (Madry et al. 2018, section 2.1).
 
-    ball: where it may go. step: length of one move, in the ball's norm (for L0 in that of L1), pixels in [0, 1].
-    steps: how many. random_start: begin at a uniform draw from the ball instead of at x. restarts: runs, all but the
-    first from such a draw in any case; a row keeps that of the highest loss. keep_best: return the iterate of the
-    highest loss instead of the last. targeted: y are the classes to reach, and the loss falls. momentum: the share of
-    the gradients so far that a move goes on with (Dong et al. 2018, algorithm 1). ValueError for an impossible setting.
+    ball: where it may go. step: length of one move, in the ball's norm (for L0 in that of L1), pixels in [0, 1]; None
+    for `ball.usual_step(steps)`, 2.5 eps / steps. steps: moves of one run; 40 as in its section 5 for MNIST.
+    random_start: begin at a uniform draw from the ball instead of at x. restarts: runs, all but the first from such a
+    draw in any case; a row keeps that of the highest loss. keep_best: return the iterate of the highest loss instead of
+    the last. targeted: y are the classes to reach, and the loss falls. momentum: the decay factor of the accumulated
+    gradients (Dong et al. 2018, algorithm 1). ValueError for an impossible setting.
     """
 
     ball: Ball
-    step: float
-    steps: int
+    step: float | None = None
+    steps: int = 40
     random_start: bool = True
     loss: Loss = CrossEntropy()
     restarts: int = 1
@@ -62,19 +62,21 @@ class PGD:
     momentum: float = 0.0
 
     def __post_init__(self):
-        for field in ("steps", "restarts"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.step > 0:
-            raise ValueError(f"step must be above 0, got {self.step}")
-        if not self.momentum >= 0:
-            raise ValueError(f"momentum must not be negative, got {self.momentum}")
+        check_instance(self, "ball", Ball, example="Linf(8/255)")
+        check_instance(self, "loss", Loss, example="CrossEntropy()")
+        check_counts(self, "steps", "restarts")
+        check_nonnegative(self, "momentum")
+        if self.step is None:
+            self.ball.usual_step(self.steps)  # raises for a ball without a usual step
+        else:
+            check_positive(self, "step")
 
-    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: float = 1.0) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: Array | float = 1.0) -> Array:
+        """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
         scale in [0, 1] shrinks ball and step together: the eps warm-up of adversarial training.
         """
+        x, y, keys = check_inputs(x, y, key, self.loss)
 
         def rises(x_adv: Array) -> tuple[Array, Array]:
             loss = self.loss(logits_fn(x_adv), y)
@@ -84,7 +86,7 @@ class PGD:
         move = functools.partial(self._move, jax.grad(rises, has_aux=True), x, scale)
 
         def run(number: int | Array, best: _Best | None) -> _Run:
-            begin = _Run(self._start(x, key, scale, number), jnp.zeros_like(x) if self.momentum else None, best)
+            begin = _Run(self._start(x, keys, scale, number), jnp.zeros_like(x) if self.momentum else None, best)
             return jax.lax.fori_loop(0, self._evaluations, move, begin)
 
         if not self._judges:
@@ -94,48 +96,63 @@ class PGD:
 
     @property
     def _judges(self) -> bool:
-        """Whether losses are compared; training needs none, and pays for none."""
+        """True if losses are compared; training needs none, and pays for none."""
         return self.keep_best or self.restarts > 1
 
     @property
     def _evaluations(self) -> int:
-        """Of a run: one for each move, and one that judges the last iterate."""
+        """Gradients of a run: one for each move, and one that judges the last iterate."""
         return self.steps + self._judges
 
-    def _start(self, x: Array, key: Array, scale: float, number: int | Array) -> Array:
-        """Of the run of that number."""
+    def _start(self, x: Array, keys: Array, scale: Array | float, number: int | Array) -> Array:
+        """The first iterate of the run of that number."""
         if self.restarts == 1 and not self.random_start:
             return jnp.clip(x, 0.0, 1.0)
-        radius, keys = self.ball.eps * scale, row_keys(key, len(x))
+        radius = self.ball.eps * scale
         if self.restarts > 1:
-            keys = jnp.where(number > 0, jax.vmap(jax.random.fold_in, (0, None))(keys, number), keys)
+            keys = jnp.where(number > 0, fold_in(keys, number), keys)
         noise = self.ball.sample(keys, x.shape[1:])
         if not self.random_start:
             noise = jnp.where(number > 0, noise, 0.0)
         return project(self.ball, x, x + radius * noise, radius)
 
-    def _move(self, ascent: Ascent, x: Array, scale: float, i: Array, run: _Run) -> _Run:
-        """Judges the iterate, if it counts, and goes on from it."""
+    def _move(self, ascent: Ascent, x: Array, scale: Array | float, i: Array, run: _Run) -> _Run:
+        """One move from the iterate, which is compared with the best so far if it counts."""
         (gradient, loss), best, velocity = ascent(run.x), run.best, None
         if self._judges:
             best = best.or_better(run.x, loss if self.keep_best else jnp.where(i == self.steps, loss, -jnp.inf))
         if self.momentum:
-            length = jnp.sum(jnp.abs(gradient), (1, 2, 3), keepdims=True)
+            length = total(jnp.abs(gradient))
             gradient = velocity = self.momentum * run.velocity + gradient / jnp.where(length > 0, length, 1.0)
-        ahead = run.x + self.step * scale * ascent_direction(self.ball, run.x, gradient)
+        ahead = run.x + self.step_size * scale * ascent_direction(self.ball, run.x, gradient)
         return _Run(project(self.ball, x, ahead, self.ball.eps * scale), velocity, best)
 
     @property
+    def step_size(self) -> float:
+        """The length of one move. `step` stays None, so that this follows when ball or steps are replaced."""
+        return self.ball.usual_step(self.steps) if self.step is None else self.step
+
+    @property
     def max_distance(self) -> float:
-        """The farthest that an image can end from x, in the ball's norm."""
-        if self.random_start or self.restarts > 1 or isinstance(self.ball, L0):
+        """The largest distance from x that the result can have, in the ball's norm."""
+        if self.random_start or self.restarts > 1 or not self.ball.additive:
             return self.ball.eps
-        return min(self.ball.eps, self.step * self.steps)
+        return min(self.ball.eps, self.step_size * self.steps)
 
     @property
     def cost(self) -> Cost:
         """For one image."""
         return Cost(gradients=self.restarts * self._evaluations)
+
+    @property
+    def climbs(self) -> bool:
+        """True if it is not targeted, takes several steps, and their lengths add up to the radius at least."""
+        return self.steps > 1 and self.step_size * self.steps >= self.ball.eps and not self.targeted
+
+    @property
+    def single_step(self) -> bool:
+        """True for one step, however often it is restarted."""
+        return self.steps == 1
 
 
 def fgsm(ball: Ball, loss: Loss = CrossEntropy()) -> PGD:
@@ -143,7 +160,7 @@ def fgsm(ball: Ball, loss: Loss = CrossEntropy()) -> PGD:
     return PGD(ball, step=ball.eps, steps=1, random_start=False, loss=loss)
 
 
-def bim(ball: Ball, step: float, steps: int, loss: Loss = CrossEntropy()) -> PGD:
+def bim(ball: Ball, step: float | None = None, steps: int = 40, loss: Loss = CrossEntropy()) -> PGD:
     """The basic iterative method: PGD from x itself (Kurakin et al. 2017, section 2.2)."""
     return PGD(ball, step=step, steps=steps, random_start=False, loss=loss)
 

@@ -9,16 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks.balls import L2, Linf
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.boundary import Wrong, boundary_image, decisions, misclassified_start
 from poisonjax.attacks.carlini_wagner import none_yet
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
+from poisonjax.attacks.rows import fold_in, l2, linf, per_row
+from poisonjax.attacks.settings import check_counts
 from poisonjax.types import Array, Cost, LogitsFn
 
 _LANDINGS = 6  # tries of one jump, each half as long as the one before
 
 
 @dataclasses.dataclass(frozen=True)
-class HopSkipJump:
+class HopSkipJump(Attack):
     """HopSkipJumpAttack (Chen et al. 2020, section 4, algorithm 2): sees only the class that the network decides for.
 
     Each round estimates the gradient at the boundary, jumps along it by the geometric progression of section 4.3, and
@@ -37,24 +40,22 @@ class HopSkipJump:
     def __post_init__(self):
         if self.norm not in ("L2", "Linf"):
             raise ValueError(f"norm must be L2 or Linf, got {self.norm!r}")
-        for field in ("queries", "tries", "evaluations", "at_once"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "queries", "tries", "evaluations", "at_once")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b] -> the closest misclassified image found, in [0, 1]; x where there is none.
+        """x [b ...] in [0, 1], y [b] -> the closest misclassified image found, in [0, 1]; x where there is none.
 
         ValueError if queries are too few to start.
         """
-        wrong, keys = decisions(logits_fn, y), row_keys(key, len(x))
+        x, y, keys = check_inputs(x, y, key)
+        wrong = decisions(logits_fn, y, x.shape[1:])
         halvings, batches = self._halvings(x[0].size), jnp.asarray(self._batches(x[0].size))
-        fold = jax.vmap(jax.random.fold_in, (0, None))
 
         def hop(t: Array, state):
             image, closest = state
-            landed = self._jump(wrong, x, image, t, batches[t], fold(keys, 1 + self.tries + t))
-            image = boundary_image(wrong, self._between(x, landed), len(x), halvings)
-            distance = self._length(image - x)[:, 0, 0, 0]
+            landed = self._jump(wrong, x, image, t, batches[t], fold_in(keys, 1 + self.tries + t))
+            image = boundary_image(wrong, self._between(x, landed), x, halvings)
+            distance = self._length(image - x).reshape(-1)
             return image, closest.or_closer(image, distance, distance >= 0)
 
         start = misclassified_start(wrong, x, keys, self.tries), none_yet(x)
@@ -70,7 +71,7 @@ class HopSkipJump:
         return math.ceil(math.log2(pixels) * (1.5 if self.norm == "L2" else 2.0))
 
     def _batches(self, pixels: int) -> np.ndarray:
-        """How many passes each round spends on its gradient; the first round has none and only finds the boundary."""
+        """Passes that each round spends on its gradient; the first round has none and only finds the boundary."""
         halvings = self._halvings(pixels)
         left, batches = self.queries - (1 + self.tries) - halvings, [0]
         if left < 0:
@@ -84,7 +85,7 @@ class HopSkipJump:
         return np.array(batches)
 
     def _jump(self, wrong: Wrong, x: Array, image: Array, t: Array, batches: Array, keys: Array) -> Array:
-        """From the boundary along the gradient, to where images [b h w c] are misclassified; round 0 stays."""
+        """A jump from the boundary along the gradient to misclassified images [b ...]; round 0 stays."""
         distance = self._length(image - x)
         slope = self._slope(wrong, image, distance / x[0].size, batches, keys)
         ahead = (L2(0.0) if self.norm == "L2" else Linf(0.0)).steepest(slope)
@@ -102,9 +103,9 @@ class HopSkipJump:
         return jnp.where(landed, jnp.clip(image + size * ahead, 0.0, 1.0), image)
 
     def _slope(self, wrong: Wrong, image: Array, delta: Array, batches: Array, keys: Array) -> Array:
-        """The direction in which images [b h w c] at the boundary turn misclassified, of no particular length.
+        """The direction in which images [b ...] at the boundary turn misclassified, of no particular length.
 
-        Moves of length delta [b 1 1 1], each with the sign of its decision, and the mean sign taken off as the control
+        Moves of length delta [b 1 ...], each with the sign of its decision, and the mean sign taken off as the control
         variate (section 4.2, equation 16).
         """
 
@@ -125,19 +126,17 @@ class HopSkipJump:
 
         def one(key):
             moves = draw(jax.random.fold_in(key, i), (self.at_once, *shape))
-            return moves / jnp.sqrt(jnp.sum(jnp.square(moves), axis=(1, 2, 3), keepdims=True))
+            return moves / per_row(l2(moves), moves)
 
         return jax.vmap(one)(keys)
 
     def _between(self, x: Array, far: Array) -> Callable[[Array], Array]:
-        """Share [b 1 1 1] of the distance -> the image there on the way from x to far; for Linf the nearest to far."""
+        """Share [b 1 ...] of the distance -> the image there on the way from x to far; for Linf the nearest to far."""
         if self.norm == "L2":
             return lambda share: x + share * (far - x)
         longest = self._length(far - x)
         return lambda share: x + jnp.clip(far - x, -share * longest, share * longest)
 
     def _length(self, delta: Array) -> Array:
-        """[b h w c] -> [b 1 1 1], in the norm."""
-        if self.norm == "L2":
-            return jnp.sqrt(jnp.sum(jnp.square(delta), axis=(1, 2, 3), keepdims=True))
-        return jnp.max(jnp.abs(delta), axis=(1, 2, 3), keepdims=True)
+        """Length of each row of delta [b ...] in the norm, as [b 1 ...]."""
+        return per_row(l2(delta) if self.norm == "L2" else linf(delta), delta)

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import where_rows
 from poisonjax.attacks.carlini_wagner import Closest, advantage, bracket, none_yet
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import CrossEntropy
+from poisonjax.attacks.rows import axes, l2, per_row
+from poisonjax.attacks.settings import check_counts, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
-
-_PIXELS = (1, 2, 3)
 
 Slope = Callable[[Array], tuple[Array, tuple[Array, Array]]]  # images -> gradient, (value [b], adversarial [b])
 
@@ -34,7 +36,7 @@ class _Run(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LBFGS:
+class LBFGS(Attack):
     """Box-constrained L-BFGS (Szegedy et al. 2014, section 4.1): minimises |x_adv - x|^2 + c loss(x_adv, target).
 
     The paper weighs the distance instead, by 1/c. searches: how many c are tried for each image, by bisection for the
@@ -51,14 +53,12 @@ class LBFGS:
     targeted: bool = False
 
     def __post_init__(self):
-        for field in ("searches", "steps", "memory"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.initial_c > 0:
-            raise ValueError(f"initial_c must be above 0, got {self.initial_c}")
+        check_counts(self, "searches", "steps", "memory")
+        check_positive(self, "initial_c")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        """x [b ...] in [0, 1], y [b] -> the closest adversarial image found, in [0, 1]; x where there is none."""
+        x, y, _ = check_inputs(x, y, key)
         target = y if self.targeted else _runner_up(logits_fn(x), y)
 
         def search(_, state):
@@ -77,23 +77,23 @@ class LBFGS:
     def _loss(self, logits_fn, x, y, target, c):
         def loss(x_adv: Array) -> tuple[Array, tuple[Array, Array]]:
             logits = logits_fn(x_adv)
-            rows = jnp.sum(jnp.square(x_adv - x), _PIXELS) + c * CrossEntropy()(logits, target)
+            rows = jnp.sum(jnp.square(x_adv - x), axes(x)) + c * CrossEntropy()(logits, target)
             return rows.sum(), (rows, advantage(logits, y, self.targeted) > 0)
 
         return loss
 
     def _minimise(self, slope: Slope, x: Array, closest: Closest) -> _Run:
-        """From the images x, row by row until no move lowers the loss."""
+        """A run from the images x, row by row until no move lowers the loss."""
         empty, zeros, no = jax.vmap(self._lbfgs.init)(x), jnp.zeros_like(x), jnp.zeros(len(x), bool)
 
         def move(state: tuple[Array, _Run]) -> tuple[Array, _Run]:
             step, run = state
-            image = jnp.clip(run.image + run.size[:, None, None, None] * run.direction, 0.0, 1.0)
+            image = jnp.clip(run.image + per_row(run.size, x) * run.direction, 0.0, 1.0)
             gradient, (value, adversarial) = slope(image)
-            distance = jnp.sqrt(jnp.sum(jnp.square(image - x), _PIXELS))
+            distance = l2(image - x)
             closest = run.closest.or_closer(image, distance, adversarial)
             judged = run._replace(found=run.found | adversarial, closest=closest)
-            lower = value <= run.value + 1e-4 * jnp.sum(run.gradient * (image - run.image), _PIXELS)
+            lower = value <= run.value + 1e-4 * jnp.sum(run.gradient * (image - run.image), axes(x))
             turned = where_rows(lower, self._turned(judged, image, value, gradient, empty), _shortened(judged))
             return step + 1, where_rows(run.stopped, run, turned)
 
@@ -116,7 +116,7 @@ class LBFGS:
         """
         pressed = jnp.where(gradient > 0, image <= 0, image >= 1)
         free = jnp.where(pressed, 0.0, gradient)
-        bend = jnp.sum((image - run.memory.params) * (free - run.memory.updates), _PIXELS)
+        bend = jnp.sum((image - run.memory.params) * (free - run.memory.updates), axes(image))
         ahead, memory = jax.vmap(self._lbfgs.update)(free, where_rows(bend > 0, run.memory, empty), image)
         return run._replace(
             image=image,

@@ -1,6 +1,8 @@
-"""What an attack raises: (logits [b k], labels [b]) -> [b], one number a row."""
+"""Losses for attacks to raise: (logits [b k], labels [b]) -> [b], one number per row."""
 
+import abc
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,21 @@ import optax
 from poisonjax.types import Array
 
 
+class Loss(abc.ABC):
+    """A loss for attacks to raise. A new one is a frozen dataclass with `__call__`.
+
+    takes_probabilities: True if it takes probabilities [b k] in place of labels [b].
+    """
+
+    takes_probabilities: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def __call__(self, logits: Array, labels: Array) -> Array:
+        """Logits [b k], labels [b] int -> [b]; differentiable in the logits."""
+
+
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Loss):
     """Cross-entropy (Goodfellow et al. 2015, section 4; Madry et al. 2018, section 2)."""
 
     def __call__(self, logits: Array, labels: Array) -> Array:
@@ -18,17 +33,17 @@ class CrossEntropy:
 
 
 @dataclasses.dataclass(frozen=True)
-class Margin:
+class Margin(Loss):
     """Best wrong logit minus the right one; above 0: misclassified (Carlini & Wagner 2017, V.A, f6)."""
 
     def __call__(self, logits: Array, labels: Array) -> Array:
         right = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
         wrong = jnp.max(jnp.where(right, -jnp.inf, logits), axis=-1)
-        return wrong - _of(logits, labels)
+        return wrong - _logit(logits, labels)
 
 
 @dataclasses.dataclass(frozen=True)
-class DLR:
+class DLR(Loss):
     """Difference of logits ratio: the margin over the gap between the first and the third logit.
 
     No shift or scale of the logits changes it (Croce & Hein 2020, AutoAttack, section 4.1, equation 6). ValueError
@@ -41,14 +56,13 @@ class DLR:
 
 
 @dataclasses.dataclass(frozen=True)
-class KLDivergence:
+class KLDivergence(Loss):
     """KL(p || softmax(logits)), with probabilities p [b k] in place of labels (Zhang et al. 2019, section 4.2)."""
+
+    takes_probabilities: ClassVar[bool] = True
 
     def __call__(self, logits: Array, labels: Array) -> Array:
         return jnp.sum(jax.scipy.special.xlogy(labels, labels) - labels * jax.nn.log_softmax(logits), -1)
-
-
-Loss = CrossEntropy | Margin | DLR | KLDivergence
 
 
 def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
@@ -57,15 +71,16 @@ def targeted_dlr(logits: Array, labels: Array, targets: Array) -> Array:
     Above 0: misclassified (Croce & Hein 2020, AutoAttack, section 4.2, equation 7). ValueError below 4 classes.
     """
     top = _largest(logits, 4, "the targeted DLR loss")
-    return (_of(logits, targets) - _of(logits, labels)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+    return (_logit(logits, targets) - _logit(logits, labels)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
-def _of(logits: Array, labels: Array) -> Array:
+def _logit(logits: Array, labels: Array) -> Array:
+    """The logit of the class named in each row, [b]."""
     return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
 
 
 def _largest(logits: Array, count: int, name: str) -> Array:
-    """The largest logits, from the first on, [b count]."""
+    """The largest logits in descending order, [b count]."""
     if logits.shape[-1] < count:
         raise ValueError(f"{name} needs at least {count} classes, got {logits.shape[-1]}")
     return jax.lax.top_k(logits, count)[0]

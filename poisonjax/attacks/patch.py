@@ -9,20 +9,22 @@ import optax
 from jax.scipy.ndimage import map_coordinates
 
 from poisonjax.attacks.balls import Linf
-from poisonjax.attacks.gradient import PGD, row_keys
+from poisonjax.attacks.base import Attack, LossAttack
+from poisonjax.attacks.checks import check_inputs
+from poisonjax.attacks.gradient import PGD
 from poisonjax.attacks.losses import CrossEntropy, Loss
+from poisonjax.attacks.settings import check_counts, check_instance, check_numbers, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
 
-def _check(size: int, shape: str) -> None:
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-    if shape not in ("disk", "square"):
-        raise ValueError(f"shape must be disk or square, got {shape!r}")
+def _check_patch(settings: "Patch | PatchAttack") -> None:
+    check_counts(settings, "size")
+    if settings.shape not in ("disk", "square"):
+        raise ValueError(f"shape must be disk or square, got {settings.shape!r}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Patch:
+class Patch(Attack):
     """One patch for all images, optimised over random images and places of it (Brown et al. 2017, section 2).
 
     size: its diameter or side in pixels. shape: "disk" or "square". rotation: up to how many degrees it is turned,
@@ -41,23 +43,22 @@ class Patch:
     targeted: bool = False
 
     def __post_init__(self):
-        _check(self.size, self.shape)
+        _check_patch(self)
+        check_instance(self, "loss", Loss, example="CrossEntropy()")
+        check_counts(self, "steps", "batch")
+        check_positive(self, "learning_rate")
+        check_numbers(self, "rotation")
         if not 0 <= self.rotation <= 180:
             raise ValueError(f"rotation is in degrees and must lie in [0, 180], got {self.rotation}")
         if not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]):
             raise ValueError(f"scale must be a smallest and a largest factor above 0, got {self.scale}")
-        for field in ("steps", "batch"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in [0, 1], all with the one patch.
+        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in [0, 1], all with the one patch.
 
         Crafted on x itself, so that a row depends on all of them; see `craft` and `apply` for images not yet seen.
         """
-        keys = row_keys(key, len(x))
+        x, y, keys = check_inputs(x, y, key, self.loss, spatial=True)
         return self.apply(self.craft(logits_fn, x, y, keys[0]), x, keys)
 
     @property
@@ -98,7 +99,7 @@ class Patch:
         return jnp.where(_covers(self.shape, self.size, at), pasted, x)
 
     def _place(self, shape: tuple[int, ...], key: Array) -> Array:
-        """What lies under each pixel of an image [h w c] at a random place: patch pixels from its centre, [2 h w]."""
+        """Coordinates in the patch, from its centre, of each pixel of an image [h w c]; at a random place: [2 h w]."""
         _check_fit(self.size * self.scale[1], shape)
         turn, zoom, corner = jax.random.split(key, 3)
         angle = jax.random.uniform(turn, minval=-1.0, maxval=1.0) * math.radians(self.rotation)
@@ -109,7 +110,7 @@ class Patch:
 
 
 @dataclasses.dataclass(frozen=True)
-class PatchAttack:
+class PatchAttack(Attack):
     """A patch of its own for each image, at a random place where it stays (Brown et al. 2017; Karmon et al. 2018).
 
     size: its diameter or side in pixels. shape: "disk" or "square". search: how its pixels are found; the other
@@ -118,15 +119,20 @@ class PatchAttack:
 
     size: int
     shape: str = "square"
-    search: PGD = PGD(Linf(1.0), step=0.05, steps=100, keep_best=True)
+    search: LossAttack = PGD(Linf(1.0), step=0.05, steps=100, keep_best=True)
 
     def __post_init__(self):
-        _check(self.size, self.shape)
+        _check_patch(self)
+        check_instance(self, "search", LossAttack, example="PGD(Linf(1.0), step=0.05)")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in [0, 1]. ValueError: too large."""
+        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in [0, 1].
+
+        ValueError for a patch that is larger than an image.
+        """
+        x, y, keys = check_inputs(x, y, key, self.search.loss, spatial=True)
         _check_fit(self.size, x.shape[1:])
-        corner, start = jnp.moveaxis(jax.vmap(jax.random.split)(row_keys(key, len(x))), 1, 0)
+        corner, start = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
         at = jax.vmap(lambda key: _from_centre(self.size, x.shape[1:], key))(corner)
         covered = jax.vmap(lambda at: _covers(self.shape, self.size, at))(at)
 
@@ -149,7 +155,7 @@ def _from_centre(side: Array, shape: tuple[int, ...], key: Array) -> Array:
 
 
 def _covers(shape: str, size: int, at: Array) -> Array:
-    """Whether a patch reaches points that lie at [2 h w] from its centre, [h w 1] bool."""
+    """True where a patch covers points at [2 h w] from its centre, [h w 1] bool."""
     distance = jnp.hypot(*at) if shape == "disk" else jnp.max(jnp.abs(at), 0)
     return (distance <= size / 2)[..., None]
 

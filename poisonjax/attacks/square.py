@@ -1,22 +1,24 @@
 """Square Attack: a random search that needs no gradients (Andriushchenko et al. 2020)."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax.attacks.balls import Ball, Linf, project
+from poisonjax.attacks.balls import L2, Ball, Linf, project
+from poisonjax.attacks.base import Attack
 from poisonjax.attacks.blocks import on_active_rows, where_rows
-from poisonjax.attacks.gradient import row_keys
+from poisonjax.attacks.checks import check_inputs
 from poisonjax.attacks.losses import Margin
+from poisonjax.attacks.rows import fold_in
+from poisonjax.attacks.settings import check_counts, check_instance, check_numbers
 from poisonjax.types import Array, Cost, LogitsFn
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of the squares' area, after that many squares
-
-
-_SHARE = 50  # queries after which the rows that are left are gathered
+_CHUNK = 50  # queries after which the rows that are left are gathered
 
 
 class _Best(NamedTuple):
@@ -28,10 +30,10 @@ class _Best(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Square:
+class Square(Attack):
     """Changes the image in random squares and keeps what raises the margin (section 3, algorithms 1 to 3).
 
-    ball: where it may go. queries: how many images it tries. p_init: the first squares' share of the area, which is
+    ball: Linf or L2. queries: how many images it tries. p_init: the first squares' share of the area, which is
     halved after 10, 50, 200, 500, 1,000, 2,000, 4,000, 6,000 and 8,000 squares; as in AutoAttack, whatever `queries`
     is. ValueError for an impossible setting.
     """
@@ -41,31 +43,33 @@ class Square:
     p_init: float = 0.8
 
     def __post_init__(self):
-        if self.queries < 1:
-            raise ValueError(f"queries must be at least 1, got {self.queries}")
+        check_instance(self, "ball", Linf, L2, example="Linf(8/255)")
+        check_counts(self, "queries")
+        check_numbers(self, "p_init")
         if not 0 < self.p_init <= 1:
             raise ValueError(f"p_init is a share of the area and must lie in (0, 1], got {self.p_init}")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
-        """x [b h w c] in [0, 1], y [b], key one or one a row -> x_adv [b h w c] in the ball and in [0, 1].
+        """x [b h w c] in [0, 1], y [b], one key or one per row -> x_adv [b h w c] in the ball and in [0, 1].
 
         The first misclassified image, which may be x itself; where there is none, that of the largest margin.
         """
+        x, y, keys = check_inputs(x, y, key, spatial=True)
 
-        def share(state: tuple[Array, _Best]) -> tuple[Array, _Best]:
+        def chunk(state: tuple[Array, _Best]) -> tuple[Array, _Best]:
             i, best = state
-            end = jnp.minimum(i + _SHARE, self.queries + 1)
-            rows = x, y, row_keys(key, len(x))
-            return end, on_active_rows(lambda *of: self._tried(logits_fn, *of, i, end), rows, best, ~best.wrong)
+            end = jnp.minimum(i + _CHUNK, self.queries + 1)
+            tried = functools.partial(self._tried, logits_fn, i=i, end=end)
+            return end, on_active_rows(tried, (x, y, keys), best, ~best.wrong)
 
         def going(state: tuple[Array, _Best]) -> Array:
             return (state[0] <= self.queries) & ~jnp.all(state[1].wrong)
 
         begin = _Best(x, jnp.full(len(x), -jnp.inf), jnp.zeros(len(x), bool))
-        return jax.lax.while_loop(going, share, (0, begin))[1].x
+        return jax.lax.while_loop(going, chunk, (0, begin))[1].x
 
     def _tried(self, logits_fn: LogitsFn, rows: tuple[Array, Array, Array], best: _Best, i: Array, end: Array) -> _Best:
-        """After the queries from i on, up to end."""
+        """The best images after the queries from i on, up to end."""
         x, y, keys = rows
         candidate = self._candidates(x, keys)
 
@@ -94,7 +98,7 @@ class Square:
         begin = project(self.ball, x, jax.vmap(start, (0, 0, None))(keys, x, eps), eps)
 
         def candidate(i: Array, best: Array) -> Array:
-            now, side = jax.vmap(jax.random.fold_in, (0, None))(keys, i), self._side(i - 2, x.shape[1:3])
+            now, side = fold_in(keys, i), self._side(i - 2, x.shape[1:3])
             changed = jax.vmap(change, (0, 0, 0, None, None))(now, x, best, eps, side)
             return jnp.where(i == 0, x, jnp.where(i == 1, begin, project(self.ball, x, changed, eps)))
 
@@ -162,7 +166,7 @@ def _bump(row: Array, column: Array, side: Array, turned: Array) -> Array:
 
 
 def _hill(row: Array, column: Array, height: Array, width: Array) -> Array:
-    """Of length 1; falls in steps of 1 / k^2 from the middle of a rectangle that is not higher than wide."""
+    """A hill of length 1 that falls in steps of 1 / k^2 from the middle of a rectangle that is not higher than wide."""
     steps = jnp.cumsum(1 / jnp.arange(1, max(row.shape) + 2.0) ** 2)
     ring = jnp.maximum(jnp.abs(row - height // 2), jnp.abs(column - width // 2))
     hill = steps[width // 2] - jnp.where(ring > 0, steps[jnp.minimum(ring, width // 2 + 1) - 1], 0.0)

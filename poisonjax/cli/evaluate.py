@@ -63,9 +63,9 @@ def _evaluate(args: SimpleNamespace, command: str) -> int:
 
 def chosen(args: SimpleNamespace):
     """The attack that the flags mean, and its norm. ValueError naming the flag and what is allowed."""
-    from poisonjax.attacks import AnyAttack
+    from poisonjax.attacks import Attack
+    from poisonjax.attacks.presets import BALLS, BOUNDED, MINIMAL
     from poisonjax.overrides import override
-    from poisonjax.runs.attack import BALLS, BOUNDED, MINIMAL
     from poisonjax.spelling import unknown
 
     name = args.attack.lower()
@@ -76,7 +76,7 @@ def chosen(args: SimpleNamespace):
         attack = _bounded(BOUNDED[name], args.eps, BALLS[norm])
     else:
         raise ValueError(f"--attack: {unknown('attack', name, [*BOUNDED, *MINIMAL])}")
-    asked = dataclasses.make_dataclass("evaluation", [("attack", AnyAttack)], frozen=True)
+    asked = dataclasses.make_dataclass("evaluation", [("attack", Attack)], frozen=True)
     evaluation = asked(attack)
     for assignment in args.set:
         if not assignment.startswith(("attack.", "attack=")):

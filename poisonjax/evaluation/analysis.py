@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from poisonjax.attacks import Attack
 from poisonjax.evaluation.victim import Victim, map_rows
 from poisonjax.poisons.base import Poison
-from poisonjax.types import Array, Attack, Examples
+from poisonjax.types import Array, Examples
 
 Figure = Any  # of matplotlib, which settings are read without
 

@@ -1,4 +1,4 @@
-"""One attack on a network, stage by stage: what it makes of images, how far it had to go, and what it costs."""
+"""One attack on a network, stage by stage: adversarial images, predictions, distances and costs."""
 
 import contextlib
 import functools
@@ -10,14 +10,22 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import PyTreeDef
 
-from poisonjax.attacks import AnyAttack, AutoAttack, CrossEntropy
-from poisonjax.evaluation.victim import Victim, structure
+from poisonjax.attacks import Attack, CrossEntropy
+from poisonjax.evaluation.victim import Victim
 from poisonjax.keys import row_keys
 from poisonjax.runtime import distributed
-from poisonjax.types import Array, Attack, Examples, take, to_unit
+from poisonjax.types import Array, Examples, take, to_unit
 
-_NO_CLASS = -1  # the label of rows that nothing is to be done for: whatever the network says of them is wrong
+_NO_CLASS = -1  # label of padding rows: no prediction matches it, so attacks treat them as already misclassified
+
+
+def _under_attack(victim: Victim, attack: Attack, examples: Examples, key: Array) -> tuple[list[Array], list[Array]]:
+    """Images [b ...], clean and under attack, and the probabilities [b k] of both."""
+    x = to_unit(examples.image)
+    images = [x, attack(victim.logits, x, examples.label, row_keys(key, examples.index, 0))]
+    return images, [jax.nn.softmax(victim.logits(image).astype(jnp.float32)) for image in images]
 
 
 @distributed.cached
@@ -28,26 +36,44 @@ def attacked(victim: Hashable, attack: Attack) -> Callable:
     """
 
     def show(examples: Examples, victim: Victim, key: Array) -> tuple:
-        x = to_unit(examples.image)
-        x_adv = attack(victim.logits, x, examples.label, row_keys(key, examples.index, 0))
-        return x, x_adv, *(jax.nn.softmax(victim.logits(images).astype(jnp.float32)) for images in (x, x_adv))
+        images, probabilities = _under_attack(victim, attack, examples, key)
+        return *images, *probabilities
 
     return distributed.over_rows(show)
 
 
+# Programs for any network take the leaves of a victim, not the victim: jax keeps the structures of arguments for long,
+# and that of a plain function is the function itself, with the weights that it closes over.
+
+
+@distributed.cached
+def _classified(kind: PyTreeDef, attack: Attack) -> Callable:
+    """over_rows program (examples, batch, leaves, key) -> images under attack, classes predicted before and after."""
+
+    def classify(examples: Examples, leaves: list[Array], key: Array) -> tuple:
+        victim = jax.tree.unflatten(kind, leaves)
+        images, probabilities = _under_attack(victim, attack, examples, key)
+        return images[1], *(victim.classify(*pair) for pair in zip(images, probabilities, strict=True))
+
+    return distributed.over_rows(classify)
+
+
 class AttackResult(NamedTuple):
-    """What an attack made of images: adversarial [n h w c]; before, after: classes predicted [n]. rate: images/s
-    without compiling, nan where it is not known. left: share still classified as labelled after each stage."""
+    """Result of an attack on n images.
+
+    adversarial: [n ...]. before, after: classes predicted [n]; REJECTED where the victim refuses. images_per_second:
+    without compilation, nan where it is not known. stages: share still classified as labelled after each stage.
+    """
 
     adversarial: np.ndarray
     before: np.ndarray
     after: np.ndarray
-    rate: float
-    left: dict[str, float]
+    images_per_second: float
+    stages: dict[str, float]
 
 
 class Stage(NamedTuple):
-    """What attacks with stages found up to the end of one, as in `AttackResult`. seconds: that this one took."""
+    """Results of an ensemble up to the end of a stage, as in `AttackResult`. seconds: spent on this stage."""
 
     adversarial: np.ndarray
     before: np.ndarray
@@ -55,81 +81,94 @@ class Stage(NamedTuple):
     seconds: np.ndarray
 
 
-StageCache = Callable[
-    [str, Callable[[], Stage]], Stage
-]  # (name of a stage, how to make it) -> it, made or kept from before
-Advance = Callable[[int], None]  # is told of images done
-Progress = Callable[[str, int], AbstractContextManager[Advance]]  # (name of a stage or "", images) -> who looks on
+StageCache = Callable[[str, Callable[[], Stage]], Stage]  # (name of a stage, its computation) -> its result, maybe kept
+Advance = Callable[[int], None]  # takes numbers of images done
+Progress = Callable[[str, int], AbstractContextManager[Advance]]  # (name of a stage or "", images) -> progress report
 
 
 def no_cache(name: str, make: Callable[[], Stage]) -> Stage:
-    """Nothing is kept."""
+    """Compute every stage anew."""
     return make()
 
 
 def no_progress(name: str, images: int) -> AbstractContextManager[Advance]:
-    """Nobody looks on."""
-    return contextlib.nullcontext(lambda rows: None)
+    """Report no progress."""
+    return contextlib.nullcontext(_silent)
 
 
-def attempt(
+def _silent(rows: int) -> None:
+    pass
+
+
+def run(
     victim: Victim,
     examples: Examples,
-    attack: AnyAttack,
+    attack: Attack,
     key: Array,
     batch: int,
-    keep: StageCache = no_cache,
-    follow: Progress = no_progress,
+    cache: StageCache = no_cache,
+    progress: Progress = no_progress,
 ) -> AttackResult:
-    """The attack on examples [n]; one with stages passes on to each the images that are left.
+    """The attack on examples [n]; each stage of an ensemble gets the images that those before left.
 
-    victim and key come from `distributed.replicate`. keep: may give back what a stage made earlier.
+    victim and key come from `distributed.replicate`. cache: may return what a stage computed earlier.
     """
     batch = min(batch, len(examples.label))
-    if not isinstance(attack, AutoAttack):
-        with follow("", len(examples.label)) as advance:
-            return _one(victim, examples, attack, key, batch, advance)
-    found, seconds, left = None, 0.0, {}
+    if not attack.stages:
+        with progress("", len(examples.label)) as advance:
+            return _run_one(victim, examples, attack, key, batch, advance)
+    result, seconds, left = None, 0.0, {}
     for name, stage in attack.stages:
-        watched = functools.partial(follow, name)
-        found = keep(name, functools.partial(_stage, victim, examples, stage, key, batch, found, watched))
-        seconds, left[name] = seconds + float(found.seconds), float(np.mean(found.after == examples.label))
-    return AttackResult(*found[:3], len(examples.label) / seconds, left)
+        make = functools.partial(_run_stage, victim, examples, stage, key, batch, result)
+        result = cache(name, functools.partial(make, functools.partial(progress, name)))
+        seconds, left[name] = seconds + float(result.seconds), float(np.mean(result.after == examples.label))
+    return AttackResult(*result[:3], len(examples.label) / seconds, left)
 
 
-def _one(victim, examples: Examples, attack, key, batch: int, advance: Advance = lambda rows: None) -> AttackResult:
+def _run_one(
+    victim: Victim, examples: Examples, attack: Attack, key: Array, batch: int, advance: Advance = _silent
+) -> AttackResult:
     marks = [(0, time.monotonic())]
 
     def done(rows: int) -> None:
         marks.append((marks[-1][0] + rows, time.monotonic()))
         advance(rows)
 
-    _, adversarial, before, after = attacked(structure(victim), attack)(examples, batch, victim, key, advance=done)
+    leaves, kind = jax.tree.flatten(victim)
+    arrays = _classified(kind, attack)(examples, batch, leaves, key, advance=done)
     (rows, start), (total, end) = marks[1], marks[-1]  # the first call compiles
     rate = (total - rows) / (end - start) if total > rows else float("nan")
-    return AttackResult(adversarial, before.argmax(-1), after.argmax(-1), rate, {})
+    return AttackResult(*arrays, rate, {})
 
 
-def _stage(victim, examples: Examples, attack, key, batch: int, found: Stage | None, follow) -> Stage:
-    """What was found so far, and what this attack finds for the images that are left."""
-    left = np.arange(len(examples.label)) if found is None else np.flatnonzero(found.after == examples.label)
+def _run_stage(
+    victim: Victim,
+    examples: Examples,
+    attack: Attack,
+    key: Array,
+    batch: int,
+    earlier: Stage | None,
+    progress: Callable[[int], AbstractContextManager[Advance]],
+) -> Stage:
+    """The earlier results, with those of this attack for the images that are left."""
+    left = np.arange(len(examples.label)) if earlier is None else np.flatnonzero(earlier.after == examples.label)
     if not len(left):
-        return found._replace(seconds=np.float64(0))
-    idle = take(examples, slice(batch))._replace(label=np.full(batch, _NO_CLASS, examples.label.dtype))
-    _one(victim, idle, attack, key, batch)  # compiles
+        return earlier._replace(seconds=np.float64(0))
+    padding = take(examples, slice(batch))._replace(label=np.full(batch, _NO_CLASS, examples.label.dtype))
+    _run_one(victim, padding, attack, key, batch)  # compiles
     begin, batches = time.monotonic(), _batches(take(examples, left), batch)
-    with follow(len(batches) * batch) as advance:
-        parts = [_one(victim, rows, attack, key, batch, advance)[:3] for rows in batches]
+    with progress(len(batches) * batch) as advance:
+        parts = [_run_one(victim, rows, attack, key, batch, advance)[:3] for rows in batches]
     new = [np.concatenate(fields)[: len(left)] for fields in zip(*parts, strict=True)]
-    if found is None:
-        found = Stage(*new, np.float64(0))
-    adversarial, after = found.adversarial.copy(), found.after.copy()
+    if earlier is None:
+        earlier = Stage(*new, np.float64(0))
+    adversarial, after = earlier.adversarial.copy(), earlier.after.copy()
     adversarial[left], after[left] = new[0], new[2]
-    return Stage(adversarial, found.before, after, np.float64(time.monotonic() - begin))
+    return Stage(adversarial, earlier.before, after, np.float64(time.monotonic() - begin))
 
 
 def _batches(examples: Examples, batch: int) -> list[Examples]:
-    """Full ones, which one program serves, whatever their number; the rows that fill up the last are of no class."""
+    """Full batches, so that one program serves any number of rows; the last is filled up with padding rows."""
     rows = np.arange(-(-len(examples.label) // batch) * batch)
     full = take(examples, rows % len(examples.label))
     full = full._replace(label=np.where(rows < len(examples.label), full.label, _NO_CLASS))
@@ -137,16 +176,20 @@ def _batches(examples: Examples, batch: int) -> list[Examples]:
 
 
 class CleanOutputs(NamedTuple):
-    """What a network says of images as they are: logits [n k]. slope: the largest absolute value in the gradient of
-    the cross-entropy with respect to each image, [n]; None if nobody asked."""
+    """Outputs of a network for clean images: logits [n k]. slope: the largest absolute value in the gradient of the
+    cross-entropy with respect to each image, [n]; None if it was not computed."""
 
     logits: np.ndarray
     slope: np.ndarray | None
 
 
 @distributed.cached
-def _inspector(victim: Hashable, slopes: bool) -> Callable:
-    def see(examples: Examples, victim: Victim) -> CleanOutputs:
+def _outputs(kind: PyTreeDef, slopes: bool) -> Callable:
+    """over_rows program (examples, batch, leaves) -> CleanOutputs."""
+
+    def outputs(examples: Examples, leaves: list[Array]) -> CleanOutputs:
+        victim = jax.tree.unflatten(kind, leaves)
+
         def loss(x: Array) -> tuple[Array, Array]:
             logits = victim.logits(x).astype(jnp.float32)
             return CrossEntropy()(logits, examples.label).sum(), logits
@@ -155,34 +198,35 @@ def _inspector(victim: Hashable, slopes: bool) -> Callable:
         if not slopes:
             return CleanOutputs(loss(x)[1], None)
         gradient, logits = jax.grad(loss, has_aux=True)(x)
-        return CleanOutputs(logits, jnp.max(jnp.abs(gradient), (1, 2, 3)))
+        return CleanOutputs(logits, jnp.max(jnp.abs(gradient), tuple(range(1, x.ndim))))
 
-    return distributed.over_rows(see)
+    return distributed.over_rows(outputs)
 
 
-def inspect(victim: Victim, examples: Examples, attacks: Iterable[Attack], batch: int) -> CleanOutputs:
-    """The network on examples [n], as the attacks will find it; without slopes if none of them takes gradients.
+def clean_outputs(victim: Victim, examples: Examples, attacks: Iterable[Attack], batch: int) -> CleanOutputs:
+    """Outputs for examples [n], clean; without slopes if none of the attacks takes gradients.
 
     victim comes from `distributed.replicate`.
     """
     slopes = any(attack.cost.gradients for attack in attacks)
-    return _inspector(structure(victim), slopes)(examples, min(batch, len(examples.label)), victim)
+    leaves, kind = jax.tree.flatten(victim)
+    return _outputs(kind, slopes)(examples, min(batch, len(examples.label)), leaves)
 
 
-def measure(clean: np.ndarray, labels: np.ndarray, tried: AttackResult, attack: AnyAttack) -> dict:
-    """What a record holds of one attack on images clean [n h w c] in [0, 1].
+def numbers(clean: np.ndarray, labels: np.ndarray, result: AttackResult, attack: Attack) -> dict:
+    """The numbers of one attack on images clean [n ...] in [0, 1], as a record holds them.
 
-    robust: how many are classified as labelled under attack, of all. Distances are medians over the images that were
-    classified as labelled before and no longer are; None where there is none.
+    robust: [images classified as labelled under attack, all]. Distances are medians over the images that were
+    classified as labelled before and no longer are; None where there is none. gradients, queries: at most, per image.
     """
-    fooled = (tried.before == labels) & (tried.after != labels)
-    change = (tried.adversarial - clean)[fooled].reshape(int(fooled.sum()), clean[0].size)
+    fooled = (result.before == labels) & (result.after != labels)
+    change = (result.adversarial - clean)[fooled].reshape(int(fooled.sum()), clean[0].size)
     return {
-        "robust": [int(np.sum(tried.after == labels)), len(labels)],
+        "robust": [int(np.sum(result.after == labels)), len(labels)],
         "median_l2": float(np.median(np.linalg.norm(change, axis=1))) if len(change) else None,
         "median_linf": float(np.median(np.abs(change).max(1))) if len(change) else None,
         "gradients": attack.cost.gradients,
         "queries": attack.cost.queries,
-        "images_per_second": tried.rate if np.isfinite(tried.rate) else None,
-        "stages": tried.left,
+        "images_per_second": result.images_per_second if np.isfinite(result.images_per_second) else None,
+        "stages": result.stages,
     }

@@ -5,76 +5,60 @@ from typing import NamedTuple
 
 import numpy as np
 
-from poisonjax.attacks import FAB, L2, PGD, AnyAttack, AutoAttack, Linf
-from poisonjax.attacks.balls import Ball
+from poisonjax.attacks import Attack, Ball
 from poisonjax.evaluation.attack_run import CleanOutputs
-from poisonjax.types import Attack
 
-MARGIN = 0.05  # of the images: how much less an attack must leave than it should, for `masking` to speak of it
+MARGIN = 0.05  # of the images: how much less an attack must leave than it should, for `masking` to report it
 
 
 class AttackOutcome(NamedTuple):
-    """What an attack, or a stage of one, left: robust, the share of the images still classified as labelled."""
+    """An attack, or a stage of one, and robust: the share of the images still classified as labelled after it."""
 
     name: str
     attack: Attack
     robust: float
 
 
-def outcomes(name: str, attack: AnyAttack, measured: dict) -> list[AttackOutcome]:
-    """Those of an attack of which `measure` said so; of one with stages, what was left after each."""
-    if isinstance(attack, AutoAttack):
-        return [AttackOutcome(f"{name} {stage}", of, measured["stages"][stage]) for stage, of in attack.stages]
-    hits, of = measured["robust"]
-    return [AttackOutcome(name, attack, hits / of)]
+def outcomes(name: str, attack: Attack, numbers: dict) -> list[AttackOutcome]:
+    """The outcome of an attack with these `attack_run.numbers`; for an ensemble, one after each stage."""
+    if attack.stages:
+        return [AttackOutcome(f"{name} {stage}", part, numbers["stages"][stage]) for stage, part in attack.stages]
+    hits, images = numbers["robust"]
+    return [AttackOutcome(name, attack, hits / images)]
 
 
-def masking(found: Iterable[AttackOutcome], seen: CleanOutputs) -> list[str]:
-    """Signs that a network hides its gradient from the attacks instead of being robust, one line each.
+def masking(attacks: Iterable[AttackOutcome], outputs: CleanOutputs) -> list[str]:
+    """Signs of gradient masking, one line each.
 
-    Of those that Athalye et al. 2018, section 3.1, and Carlini et al. 2019 name, these three, each with a margin of
-    more than 5 points of the images, so that chance no_progress seldom makes one:
-    - the gradient with respect to the image is zero everywhere, or no number, for so many of the images;
-    - an attack that takes no gradients leaves so many fewer images than the best one that climbs a gradient in the
-      same ball;
+    Three of those that Athalye et al. 2018, section 3.1, and Carlini et al. 2019 name, each with a margin of more than
+    5 points of the images, so that chance seldom gives one:
+    - the gradient with respect to the image is zero everywhere, or not a number, for so many of the images;
+    - an attack without gradients leaves so many fewer images than the best iterative gradient attack in the same ball;
     - so does a single step along the gradient.
-    An attack climbs if it is not targeted, takes several gradients and can cross the ball. Among attacks that were not
-    tried on the same images nothing can be compared, so only the first sign shows where one attack was. No sign is
-    no proof that nothing is hidden, and a line is a reason to try `adaptive.bpda` or `adaptive.eot`, no proof either.
+    Iterative gradient attacks are those that are untargeted, take several steps and can reach the ball's edge
+    (`Attack.climbs`). Signs two and three compare attacks on the same images; with a single attack only the first
+    applies. No sign does not prove that nothing is hidden, and a sign is a reason to try `adaptive.bpda` or
+    `adaptive.eot`, not a proof either.
     """
-    lines, found = [], list(found)
-    if seen.slope is not None and (flat := float(np.mean(~(seen.slope > 0)))) > MARGIN:
-        lines.append(f"gradient masking: the gradient of {flat:.1%} of the images is zero or no number")
-    for ball in dict.fromkeys(_ball(each.attack) for each in found):
-        here = [each for each in found if ball is not None and _ball(each.attack) == ball]
-        if climbing := [each for each in here if _climbs(each.attack)]:
-            best = min(climbing, key=lambda each: each.robust)
-            lines += [_beaten(each, best, ball) for each in here if _too_good(each, best)]
+    lines, attacks = [], list(attacks)
+    if outputs.slope is not None and (flat := float(np.mean(~(outputs.slope > 0)))) > MARGIN:
+        lines.append(f"gradient masking: the gradient of {flat:.1%} of the images is zero or not a number")
+    for ball in dict.fromkeys(outcome.attack.ball for outcome in attacks if outcome.attack.ball is not None):
+        inside = [outcome for outcome in attacks if outcome.attack.ball == ball]
+        if climbing := [outcome for outcome in inside if outcome.attack.climbs]:
+            best = min(climbing, key=lambda outcome: outcome.robust)
+            lines += [_beaten(outcome, best, ball) for outcome in inside if _suspicious(outcome, best)]
     return lines
 
 
-def _ball(attack: Attack) -> Ball | None:
-    """Where it may go; None for one that may go anywhere."""
-    if isinstance(attack, FAB):
-        return attack.eps and (Linf if attack.norm == "Linf" else L2)(attack.eps)
-    return getattr(attack, "ball", None)
+def _suspicious(outcome: AttackOutcome, best: AttackOutcome) -> bool:
+    weak = outcome.attack.single_step or not outcome.attack.cost.gradients
+    return weak and best.robust - outcome.robust > MARGIN
 
 
-def _climbs(attack: Attack) -> bool:
-    """Whether a network that hides nothing should withstand it less than it withstands a single step or chance."""
-    if isinstance(attack, PGD):
-        return attack.steps > 1 and attack.step * attack.steps >= attack.ball.eps and not attack.targeted
-    return attack.cost.gradients > 0
-
-
-def _too_good(each: AttackOutcome, best: AttackOutcome) -> bool:
-    single = isinstance(each.attack, PGD) and each.attack.steps == 1
-    return (single or not each.attack.cost.gradients) and best.robust - each.robust > MARGIN
-
-
-def _beaten(each: AttackOutcome, best: AttackOutcome, ball: Ball) -> str:
-    means = "a single step" if each.attack.cost.gradients else "without gradients"
+def _beaten(outcome: AttackOutcome, best: AttackOutcome, ball: Ball) -> str:
+    means = "a single step" if outcome.attack.cost.gradients else "without gradients"
     return (
-        f"gradient masking: {each.name}, {means}, leaves {each.robust:.1%} of the images, and {best.name}, which "
+        f"gradient masking: {outcome.name}, {means}, leaves {outcome.robust:.1%} of the images, and {best.name}, which "
         f"climbs the gradient, {best.robust:.1%} in the same ball, {ball}"
     )

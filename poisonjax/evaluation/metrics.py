@@ -6,11 +6,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from poisonjax.attacks import Attack
 from poisonjax.evaluation.victim import REJECTED, Victim, structure
 from poisonjax.keys import row_keys
 from poisonjax.poisons.base import Poison
 from poisonjax.runtime import distributed
-from poisonjax.types import Array, Attack, Examples, to_unit
+from poisonjax.types import Array, Examples, to_unit
 
 # Every metric there is, and what people call it; a record holds those that are defined for its networks.
 METRICS = {

@@ -12,26 +12,7 @@ from collections.abc import Callable, Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from poisonjax.attacks import (
-    APGD,
-    FAB,
-    L2,
-    LBFGS,
-    PGD,
-    AnyAttack,
-    AutoAttack,
-    Boundary,
-    CarliniWagner,
-    CarliniWagnerLinf,
-    HopSkipJump,
-    Linf,
-    Square,
-    TargetedAPGD,
-    bim,
-    fgsm,
-    mi_fgsm,
-)
-from poisonjax.attacks.balls import Ball
+from poisonjax.attacks import Attack
 from poisonjax.data import Dataset
 from poisonjax.evaluation import metrics, robustness
 from poisonjax.evaluation.attack_run import Stage
@@ -47,29 +28,9 @@ from poisonjax.runtime.workdir import cached_json, load_arrays, save_arrays, wri
 from poisonjax.types import Examples, take
 
 FORMAT = 2  # of evaluation.json
-BALLS = {"Linf": Linf, "L2": L2}
-
-# With the published settings, or the field's usual ones where the paper has none for other sizes of the ball.
-BOUNDED: dict[str, Callable[[Ball], AnyAttack]] = {
-    "fgsm": fgsm,
-    "bim": lambda ball: bim(ball, ball.eps / 10, 20),
-    "pgd": lambda ball: PGD(ball, ball.eps / 16, 40, keep_best=True),
-    "mi_fgsm": mi_fgsm,
-    "apgd": APGD,
-    "apgd_t": TargetedAPGD,
-    "autoattack": AutoAttack,
-    "square": Square,
-}
-MINIMAL: dict[str, dict[str, AnyAttack]] = {  # by norm, the first of which is the default
-    "fab": {"Linf": FAB(), "L2": FAB("L2")},
-    "carlini_wagner": {"L2": CarliniWagner(), "Linf": CarliniWagnerLinf()},
-    "lbfgs": {"L2": LBFGS()},
-    "boundary": {"L2": Boundary()},
-    "hop_skip_jump": {"L2": HopSkipJump(), "Linf": HopSkipJump("Linf")},
-}
 
 
-def first(dataset: Dataset, attack: AnyAttack, images: int | None = None) -> Examples:
+def first(dataset: Dataset, attack: Attack, images: int | None = None) -> Examples:
     """The first test images; all of them, but at most 1,000, for None.
 
     ValueError if there are fewer, or if the ball of the attack is larger than images are.
@@ -77,14 +38,14 @@ def first(dataset: Dataset, attack: AnyAttack, images: int | None = None) -> Exa
     there, shape = len(dataset.test.label), dataset.test.image.shape[1:]
     if images is not None and images > there:
         raise ValueError(f"images must be at most the {there} of the test split, got {images}")
-    ball = getattr(attack, "ball", None)
+    ball = attack.ball
     if ball is not None and ball.eps > (largest := ball.max_radius(shape)):
         raise ValueError(f"eps must be at most {largest:g} for images of shape {shape} in [0, 1], got {ball.eps:g}")
     return take(dataset.test, slice(images or 1000))
 
 
 def run(
-    trained: Trained, attack: AnyAttack, examples: Examples, out: str | os.PathLike, batch: int = 100, command: str = ""
+    trained: Trained, attack: Attack, examples: Examples, out: str | os.PathLike, batch: int = 100, command: str = ""
 ) -> dict:
     """Attack the network on images [n], or resume; write evaluation.json and report.md to `out`; return the record.
 
@@ -92,7 +53,7 @@ def run(
     `out` that cannot be used.
     """
     network = distributed.replicate(trained.victim)
-    seen = robustness.look(network, examples, attack, batch)
+    outputs = robustness.checked_outputs(network, examples, attack, batch)
     about = {"arm": trained.arm.name, "seed": trained.seed, "attack": to_json(attack), "images": len(examples.label)}
     identity = about | {"dataset": trained.dataset.sha256, "run": trained.config}
     key = stream_key(trained.seed, "evaluation")
@@ -100,8 +61,8 @@ def run(
 
         def measured() -> dict:
             keep, follow = functools.partial(_kept, folder), functools.partial(_bar, type(attack).__name__)
-            judged = robustness.judge(network, examples, attack, key, batch, seen, keep, follow).measured
-            return judged | {"attack_success_rate": _triggered(trained, network, examples, batch)}
+            result = robustness.measured(network, examples, attack, key, batch, outputs, keep, follow)
+            return result.to_json() | {"attack_success_rate": _triggered(trained, network, examples, batch)}
 
         found = cached_json(folder / "result.json", measured, warn=say)
         record = {"format": FORMAT, "command": command, **about, "dataset": _described(trained.dataset), **found}

@@ -37,13 +37,13 @@ def _autoattack(job: Run, seed: int, name: str, victim: Victim) -> Count:
     """The first test images that are classified as labelled under AutoAttack, of all of them."""
     settings = job.experiment.evaluation
     few, key = take(job.dataset.test, slice(settings.autoattack_images)), stream_key(seed, "evaluation")
-    made = attack_run.attempt(
+    made = attack_run.run(
         victim,
         few,
         settings.autoattack,
         distributed.replicate(key),
         settings.batch,
-        follow=lambda stage, images: progress(job, f"seed {seed} {name} AutoAttack {stage}", images),
+        progress=lambda stage, images: progress(job, f"seed {seed} {name} AutoAttack {stage}", images),
     )
     return metrics.count(made.after == few.label, np.ones(len(few.label), bool), few.label, job.dataset.classes)
 

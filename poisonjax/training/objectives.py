@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from poisonjax.attacks import PGD, KLDivergence, LossAttack
-from poisonjax.attacks.balls import Ball
+from poisonjax.attacks import PGD, Ball, KLDivergence, LossAttack
 from poisonjax.types import Array, LogitsFn
 
 

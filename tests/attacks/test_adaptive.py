@@ -31,7 +31,7 @@ def slope(logits_fn, x):
     return jax.grad(lambda x: logits_fn(x)[:, 0].sum())(x)
 
 
-def test_bpda_shows_the_transform_and_hides_its_slope(small):
+def test_bpda_evaluates_the_transform_and_not_its_gradient(small):
     logits_fn, x = small
     seen = bpda(levels, logits_fn)
     np.testing.assert_array_equal(seen(x), logits_fn(levels(x)))
@@ -39,14 +39,14 @@ def test_bpda_shows_the_transform_and_hides_its_slope(small):
     np.testing.assert_allclose(slope(seen, x), slope(logits_fn, levels(x)), rtol=1e-6)
 
 
-def test_bpda_takes_the_slope_of_backward(small):
+def test_bpda_has_the_gradient_of_backward(small):
     logits_fn, x = small
     seen = bpda(levels, logits_fn, backward=lambda x: x**2)
     np.testing.assert_array_equal(seen(x), logits_fn(levels(x)))
     np.testing.assert_allclose(slope(seen, x), 2 * x * slope(logits_fn, levels(x)), rtol=1e-5)
 
 
-def test_bpda_asks_no_gradient_of_the_transform(small):
+def test_bpda_needs_no_gradient_of_the_transform(small):
     logits_fn, x = small
 
     def outside(x):

@@ -171,7 +171,7 @@ def test_momentum_equals_numpy(norm, ball, victim, images):
     assert np.abs(ours - plain).max() > 0.01
 
 
-def test_momentum_goes_on_where_the_loss_is_flat():
+def test_momentum_carries_over_flat_loss():
     """A slope at the start only: with momentum the image keeps moving, and a gradient of zero gives no NaN."""
     x, y = jnp.full((1, 1, 1, 1), 0.5), jnp.zeros(1, int)
     logits_fn = lambda x: jnp.stack([jnp.minimum(x.ravel(), 0.52), jnp.zeros(1)], -1)  # noqa: E731
@@ -194,7 +194,7 @@ def test_impossible_settings_are_refused(build, message):
         build()
 
 
-def test_reach_knows_what_no_random_start_means():
+def test_max_distance_accounts_for_the_start():
     assert bim(Linf(0.3), step=0.01, steps=5).max_distance == pytest.approx(0.05)
     assert PGD(Linf(0.3), step=0.01, steps=5).max_distance == 0.3
     assert PGD(Linf(0.3), step=0.01, steps=5, random_start=False, restarts=2).max_distance == 0.3

@@ -79,7 +79,7 @@ def test_projection_leaves_what_is_inside_and_nothing_at_radius_zero(ball, delta
 
 
 @pytest.mark.parametrize("ball", BALLS, ids=str)
-def test_inside_is_idempotent_and_in_the_ball_and_the_box(ball, deltas):
+def test_project_is_idempotent_and_in_the_ball_and_the_box(ball, deltas):
     x = np.random.default_rng(1).random(deltas.shape, np.float32)
     once = project(ball, x, x + deltas, ball.eps)
     assert np.all(length(ball, once - x) <= ball.eps * (1 + 1e-5)) and once.min() >= 0 and once.max() <= 1
@@ -108,7 +108,7 @@ def test_moves_survive_tiny_gradients(ball):
 
 
 @pytest.mark.parametrize(("ball", "moved"), [(L1(1.0, share=0.2), 1), (L0(1), 3)], ids=str)
-def test_a_sparse_move_passes_over_pixels_without_room(ball, moved):
+def test_sparse_moves_skip_saturated_pixels(ball, moved):
     x, gradient = jnp.array([1.0, 0, 0.5, 1, 0]), jnp.array([9.0, -9, 2, -1, 1])
     move = ascent_direction(ball, x.reshape(1, 5, 1, 1), gradient.reshape(1, 5, 1, 1)).ravel()
     assert np.flatnonzero(move).tolist() == [2, 3, 4][:moved]

@@ -25,7 +25,7 @@ from tests.attacks.references import victim
         (800, 201, 3),
     ],
 )
-def test_the_rows_left_and_no_others_change_in_as_few_blocks_as_they_fill(rows, left, blocks):
+def test_only_active_rows_change_in_as_few_blocks_as_they_fill(rows, left, blocks):
     rng, seen = np.random.default_rng(0), []
     chosen = np.zeros(rows, bool)
     chosen[rng.permutation(rows)[:left]] = True
@@ -45,7 +45,7 @@ def test_the_rows_left_and_no_others_change_in_as_few_blocks_as_they_fill(rows, 
 @pytest.mark.parametrize(
     "attack", [Square(Linf(0.22), 150), TargetedAPGD(Linf(0.22), steps=4, targets=3)], ids=lambda it: type(it).__name__
 )
-def test_a_large_batch_is_attacked_as_its_rows_alone(attack):
+def test_large_batches_give_the_results_of_their_rows(attack):
     """80 rows, of which the attack soon leaves fewer than three blocks."""
     net, keys = victim(True, 80), jax.random.split(jax.random.key(0), 80)
     run = jax.jit(lambda x, y, keys: attack(net.logits_fn, x, y, keys))

@@ -38,7 +38,7 @@ def test_the_closest_image_across_a_plane_is_found():
     assert np.all((length(x_adv - x, 2) >= nearest * (1 - 1e-4)) & (length(x_adv - x, 2) <= nearest * 1.02))
 
 
-def test_decisions_are_all_it_sees():
+def test_only_decisions_are_used():
     logits_fn, x, y, *_ = plane()
     blind = only_decisions(logits_fn)
     assert np.isnan(jax.grad(lambda images: blind(images).sum())(x)).all()
@@ -59,7 +59,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
     assert np.abs(whole - attacked(ATTACK, logits_fn, x, y)).max() > 1e-4  # it does on its key
 
 
-def test_what_is_misclassified_or_cannot_be_attacked_comes_back_as_it_is():
+def test_misclassified_or_unattackable_rows_are_returned_unchanged():
     logits_fn, x, y, *_ = plane()
     mixed = np.arange(len(x)) % 2
     np.testing.assert_array_equal(attacked(ATTACK, logits_fn, x, mixed)[1::2], x[1::2])
@@ -67,7 +67,7 @@ def test_what_is_misclassified_or_cannot_be_attacked_comes_back_as_it_is():
 
 
 @pytest.mark.parametrize("network", [plane().logits_fn, deaf], ids=["plane", "deaf"])
-def test_cost_is_what_is_asked_at_most(network):
+def test_cost_bounds_the_queries(network):
     logits_fn, calls = counted(network)
     attacked(ATTACK, logits_fn, plane().x, plane().y)
     jax.effects_barrier()
@@ -78,7 +78,9 @@ def test_cost_is_what_is_asked_at_most(network):
 
 def test_noise_is_tried_until_it_is_misclassified():
     x, keys = jnp.zeros((3, 2, 2, 1)), jax.random.split(jax.random.key(0), 3)
-    bright = decisions(lambda images: jnp.stack([jnp.full(len(images), 2.6), images.sum((1, 2, 3))], -1), np.zeros(3))
+    bright = decisions(
+        lambda images: jnp.stack([jnp.full(len(images), 2.6), images.sum((1, 2, 3))], -1), np.zeros(3), x.shape[1:]
+    )
     found = misclassified_start(bright, x, keys, tries=50)
     assert np.all(found.sum((1, 2, 3)) > 2.6)  # one draw in six is
     np.testing.assert_array_equal(misclassified_start(bright, x + 0.7, keys, tries=50), x + 0.7)

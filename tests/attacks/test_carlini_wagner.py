@@ -87,7 +87,7 @@ def test_a_row_does_not_depend_on_its_neighbours(attack):
 
 
 @BOTH
-def test_what_is_misclassified_or_cannot_be_attacked_comes_back_as_it_is(attack):
+def test_misclassified_or_unattackable_rows_are_returned_unchanged(attack):
     logits_fn, x, y, *_ = plane()
     mixed = np.arange(len(x)) % 2
     np.testing.assert_array_equal(attacked(attack, logits_fn, x, mixed)[1::2], x[1::2])
@@ -112,7 +112,7 @@ def test_confidence_is_the_lead_of_the_wrong_class(attack):
 
 @pytest.mark.parametrize("abort_early", [False, True])
 @BOTH
-def test_cost_is_what_is_spent_at_most(attack, abort_early):
+def test_cost_bounds_the_gradients(attack, abort_early):
     attack = dataclasses.replace(attack, abort_early=abort_early, steps=40)
     logits_fn, calls = counted(plane().logits_fn)
     attacked(attack, logits_fn, plane().x, plane().y)

@@ -109,7 +109,7 @@ def test_distances_of_the_authors_code(net, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_eps_keeps_only_what_is_near_and_stops_there(net, norm):
+def test_eps_stops_at_the_first_image_within_it(net, norm):
     closest = run(net, FAB(norm, 10, 2))
     distance = np.asarray(length(norm, closest - net.x))
     eps = float(np.median(distance))
@@ -126,7 +126,7 @@ def test_restarts_only_come_nearer(net):
     assert np.all(twice <= once + 1e-6) and np.any(twice < once - 1e-4)
 
 
-def test_a_row_without_an_adversarial_image_comes_back_as_it_is(net):
+def test_rows_without_an_adversarial_image_are_returned_unchanged(net):
     """A network that always says 0, whatever the gradient says; labels that are wrong from the start as well."""
 
     def stubborn(x):

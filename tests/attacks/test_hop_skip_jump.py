@@ -28,7 +28,7 @@ def test_the_closest_image_across_a_plane_is_found(norm):
 
 
 @BOTH
-def test_decisions_are_all_it_sees(norm):
+def test_only_decisions_are_used(norm):
     logits_fn, x, y, *_ = plane()
     ours = attacked(ATTACKS[norm], only_decisions(logits_fn), x, y)
     np.testing.assert_array_equal(ours, attacked(ATTACKS[norm], logits_fn, x, y))
@@ -44,7 +44,7 @@ def test_a_row_does_not_depend_on_its_neighbours(norm):
 
 
 @BOTH
-def test_what_is_misclassified_or_cannot_be_attacked_comes_back_as_it_is(norm):
+def test_misclassified_or_unattackable_rows_are_returned_unchanged(norm):
     logits_fn, x, y, *_ = plane()
     mixed = np.arange(len(x)) % 2
     np.testing.assert_array_equal(attacked(ATTACKS[norm], logits_fn, x, mixed)[1::2], x[1::2])
@@ -53,7 +53,7 @@ def test_what_is_misclassified_or_cannot_be_attacked_comes_back_as_it_is(norm):
 
 @pytest.mark.parametrize("queries", [60, 333, 1500])
 @BOTH
-def test_cost_is_what_is_asked_at_most(norm, queries):
+def test_cost_bounds_the_queries(norm, queries):
     logits_fn, calls = counted(plane().logits_fn)
     attack = HopSkipJump(norm, queries=queries, tries=20)
     attacked(attack, logits_fn, plane().x, plane().y)
@@ -112,7 +112,7 @@ def test_impossible_settings_are_refused(build, message):
         build()
 
 
-def test_queries_that_do_not_even_find_the_boundary_are_refused():
+def test_too_few_queries_to_start_are_refused():
     logits_fn, x, y, *_ = plane()
     with pytest.raises(ValueError, match="queries must be at least 107 for images of 12 values and 100 tries, got 100"):
         HopSkipJump(queries=100)(logits_fn, x, y, jax.random.key(0))

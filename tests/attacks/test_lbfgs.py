@@ -30,7 +30,7 @@ def test_a_row_does_not_depend_on_its_neighbours():
     np.testing.assert_allclose(whole[4:6], part, atol=1e-5)
 
 
-def test_what_is_misclassified_or_cannot_be_attacked_comes_back_as_it_is():
+def test_misclassified_or_unattackable_rows_are_returned_unchanged():
     logits_fn, x, y, *_ = plane()
     mixed = np.arange(len(x)) % 2
     np.testing.assert_array_equal(attacked(ATTACK, logits_fn, x, mixed)[1::2], x[1::2])
@@ -38,7 +38,7 @@ def test_what_is_misclassified_or_cannot_be_attacked_comes_back_as_it_is():
 
 
 @pytest.mark.parametrize("targeted", [False, True])
-def test_cost_is_what_is_spent_at_most(targeted):
+def test_cost_bounds_the_gradients(targeted):
     logits_fn, calls = counted(plane().logits_fn)
     attack = LBFGS(searches=3, steps=10, targeted=targeted)
     attacked(attack, logits_fn, plane().x, plane().y + targeted)

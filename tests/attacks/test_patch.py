@@ -46,7 +46,7 @@ def test_a_disk_covers_a_disk(size):
     assert np.pi * size**2 / 4 == pytest.approx(area, rel=0.12) and area < size**2
 
 
-def test_the_pixels_are_the_patchs_own():
+def test_pasted_pixels_are_those_of_the_patch():
     patch = jax.random.uniform(jax.random.key(1), (6, 6, 1))
     pasted = Patch(6, "square", rotation=0.0, scale=(1.0, 1.0)).apply(
         patch, jnp.zeros((1, 28, 28, 1)), jax.random.key(0)[None]
@@ -128,8 +128,8 @@ def test_cost_is_that_of_the_search():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Patch(0), "size must be at least 1 pixel, got 0"),
-        (lambda: PatchAttack(0), "size must be at least 1 pixel, got 0"),
+        (lambda: Patch(0), "size must be at least 1, got 0"),
+        (lambda: PatchAttack(0), "size must be at least 1, got 0"),
         (lambda: Patch(5, "star"), "shape must be disk or square, got 'star'"),
         (lambda: Patch(5, rotation=200.0), r"rotation is in degrees and must lie in \[0, 180\], got 200"),
         (lambda: Patch(5, scale=(0.0, 1.0)), "scale must be a smallest and a largest factor above 0, got"),

@@ -39,7 +39,7 @@ def test_caches_keep_a_bounded_number_of_closures_alive():
     for scale in range(distributed.PROGRAMS + 8):
         logits_fn = network(scale)
         references.append(weakref.ref(logits_fn))
-        attack_run.inspect(function_victim(logits_fn), ROWS, [], 2)
+        attack_run.clean_outputs(function_victim(logits_fn), ROWS, [], 2)
     del logits_fn
     assert alive(references) == distributed.PROGRAMS
 
