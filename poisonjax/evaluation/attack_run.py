@@ -10,10 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import PyTreeDef
 
 from poisonjax.attacks import Attack, CrossEntropy
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.victim import Victim, structure
 from poisonjax.keys import row_keys
 from poisonjax.runtime import distributed
 from poisonjax.types import Array, Examples, take, to_unit
@@ -42,16 +41,11 @@ def attacked(victim: Hashable, attack: Attack) -> Callable:
     return distributed.over_rows(show)
 
 
-# Programs for any network take the leaves of a victim, not the victim: jax keeps the structures of arguments for long,
-# and that of a plain function is the function itself, with the weights that it closes over.
-
-
 @distributed.cached
-def _classified(kind: PyTreeDef, attack: Attack) -> Callable:
-    """over_rows program (examples, batch, leaves, key) -> images under attack, classes predicted before and after."""
+def _classified(victim: Hashable, attack: Attack) -> Callable:
+    """over_rows program (examples, batch, victim, key) -> images under attack, classes predicted before and after."""
 
-    def classify(examples: Examples, leaves: list[Array], key: Array) -> tuple:
-        victim = jax.tree.unflatten(kind, leaves)
+    def classify(examples: Examples, victim: Victim, key: Array) -> tuple:
         images, probabilities = _under_attack(victim, attack, examples, key)
         return images[1], *(victim.classify(*pair) for pair in zip(images, probabilities, strict=True))
 
@@ -134,8 +128,7 @@ def _run_one(
         marks.append((marks[-1][0] + rows, time.monotonic()))
         advance(rows)
 
-    leaves, kind = jax.tree.flatten(victim)
-    arrays = _classified(kind, attack)(examples, batch, leaves, key, advance=done)
+    arrays = _classified(structure(victim), attack)(examples, batch, victim, key, advance=done)
     (rows, start), (total, end) = marks[1], marks[-1]  # the first call compiles
     rate = (total - rows) / (end - start) if total > rows else float("nan")
     return AttackResult(*arrays, rate, {})
@@ -184,11 +177,10 @@ class CleanOutputs(NamedTuple):
 
 
 @distributed.cached
-def _outputs(kind: PyTreeDef, slopes: bool) -> Callable:
-    """over_rows program (examples, batch, leaves) -> CleanOutputs."""
+def _outputs(victim: Hashable, slopes: bool) -> Callable:
+    """over_rows program (examples, batch, victim) -> CleanOutputs."""
 
-    def outputs(examples: Examples, leaves: list[Array]) -> CleanOutputs:
-        victim = jax.tree.unflatten(kind, leaves)
+    def outputs(examples: Examples, victim: Victim) -> CleanOutputs:
 
         def loss(x: Array) -> tuple[Array, Array]:
             logits = victim.logits(x).astype(jnp.float32)
@@ -209,8 +201,7 @@ def clean_outputs(victim: Victim, examples: Examples, attacks: Iterable[Attack],
     victim comes from `distributed.replicate`.
     """
     slopes = any(attack.cost.gradients for attack in attacks)
-    leaves, kind = jax.tree.flatten(victim)
-    return _outputs(kind, slopes)(examples, min(batch, len(examples.label)), leaves)
+    return _outputs(structure(victim), slopes)(examples, min(batch, len(examples.label)), victim)
 
 
 def numbers(clean: np.ndarray, labels: np.ndarray, result: AttackResult, attack: Attack) -> dict:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from poisonjax.attacks import Attack
 from poisonjax.evaluation import attack_run, metrics
 from poisonjax.evaluation.analysis import Analysis, Subject
 from poisonjax.evaluation.metrics import Count
@@ -14,7 +15,7 @@ from poisonjax.reports.console import say
 from poisonjax.runs.job import ATTACKER, Run, folder, progress, target_labels
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import save_arrays
-from poisonjax.types import Attack, take
+from poisonjax.types import take
 
 
 def judge(job: Run, seed: int, name: str, victim: Victim) -> tuple[dict[str, Count], list[str]]:
