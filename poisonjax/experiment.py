@@ -55,7 +55,7 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Surrogate:
-    """How an attacker trains a network of his own, on clean data, to craft poison against."""
+    """The training of the attacker's own network, on clean data, against which poison is crafted."""
 
     objective: Objective
     train: Training
@@ -63,7 +63,7 @@ class Surrogate:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How the networks are judged.
+    """Evaluation settings.
 
     attack: for robust_accuracy. autoattack: for autoattack_accuracy, on the first `autoattack_images` test images; None
     for none. min_attack_success: the gate. The poison works if the attack success rate of the standard arm exceeds that
@@ -105,7 +105,7 @@ class Reported:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """What is poisoned, what is trained on it, how it is judged, and what the report gives for it.
+    """One experiment: data, poison, training conditions, evaluation, and the numbers that the report gives.
 
     surrogate: the attacker's own training, for a poison that needs one. reported: the report's numbers. caveats: why
     those may differ, as far as the report's own records show. analyses: further looks at every network.
@@ -168,7 +168,7 @@ class Experiment:
         return arm.model or self.model
 
     def training_of(self, arm: Arm) -> Training:
-        """How an arm is trained."""
+        """The training settings of an arm."""
         return dataclasses.replace(self.train, optimizer=arm.optimizer or self.train.optimizer)
 
     def check(self, classes: int, shape: tuple[int, ...], rows: int) -> None:

@@ -72,7 +72,7 @@ def _start(args: SimpleNamespace, prog: str) -> int:
 
 
 def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack) -> Callable[[], int]:
-    """What the flags ask for, in a workdir that is locked as long as the stack is open. ValueError on bad input."""
+    """The work that the flags ask for, in a workdir locked until the stack closes. ValueError on bad input."""
     from poisonjax.reports.console import say
     from poisonjax.runs import job, runner, start, sweep
     from poisonjax.runtime import distributed

@@ -1,4 +1,4 @@
-"""What a defence may do: choose training rows, change the loss, and change or wrap the trained network."""
+"""Hooks of a defence: choose training rows, change the loss, change or wrap the trained network."""
 
 import dataclasses
 from collections.abc import Callable, Hashable
@@ -13,7 +13,7 @@ from poisonjax.types import Array, Examples, LogitsFn
 
 
 class Context(NamedTuple):
-    """What a defence works with.
+    """The data and means that a defence works with.
 
     train: the training rows [n], poisoned or not: a defence is not told. classes: their number. batch: rows at a time.
     key: its own randomness. fit: trains a network of the arm's architecture and settings, (name, objective, examples)
@@ -32,7 +32,7 @@ class Context(NamedTuple):
 
 
 class Shield(NamedTuple):
-    """What a defence makes of a trained network; None leaves that part as it is.
+    """A trained network as a defence leaves it; None leaves that part unchanged.
 
     logits: images [b ...] in [0, 1] -> [b k], the repaired network, or the network behind a reformer. features: images
     -> [b d], its activations before the last layer. suspicion: images -> [b], a detector; images with more than
@@ -60,7 +60,7 @@ class Defence:
         return context.train
 
     def objective(self, objective: Objective) -> Objective:
-        """What the network is trained with instead of the arm's objective."""
+        """The objective to train with instead of the arm's."""
         return objective
 
     def shield(self, victim: Victim, context: Context) -> Shield:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from poisonjax.attacks import Attack
 from poisonjax.evaluation.victim import Victim, map_rows
 from poisonjax.poisons.base import Poison
@@ -76,8 +78,8 @@ class Analysis(abc.ABC):
         return []
 
     def summary(self, measured: list[dict]) -> dict:
-        """The numbers of several seeds as one."""
-        return {}
+        """The numbers of several seeds as one: the mean of each."""
+        return {name: float(np.mean([numbers[name] for numbers in measured])) for name in measured[0]}
 
     def tables(self, summaries: dict[str, dict]) -> list[Table]:
         """{arm: summary} -> the tables of a report."""

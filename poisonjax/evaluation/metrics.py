@@ -54,7 +54,7 @@ class Count(NamedTuple):
 
     @staticmethod
     def from_json(counts: list[list[int]]) -> "Count":
-        """What `to_json` gave."""
+        """The count that `to_json` wrote."""
         return Count(*map(np.asarray, counts))
 
     @property
@@ -135,7 +135,7 @@ def measure(labels: np.ndarray, targets: np.ndarray, predictions: Predictions, c
 
 
 def rejections(labels: np.ndarray, targets: np.ndarray, predictions: Predictions, classes: int) -> dict[str, Count]:
-    """How many images of each kind a network with a detector rejects; see `measure`."""
+    """Rejected images of each kind, for a network with a detector; see `measure`."""
     every = np.ones(labels.shape, bool)
     pairs = {
         "clean_rejection_rate": (predictions.clean == REJECTED, every),
@@ -181,7 +181,7 @@ def catastrophic_overfitting(history: list[dict]) -> list[str]:
 
 
 def audit(labels: np.ndarray, predictions: Predictions, classes: int) -> list[str]:
-    """What makes the numbers of a network on labels [n] meaningless, one line each.
+    """Reasons why the numbers of a network on labels [n] are meaningless, one line each.
 
     Logits that are not numbers, one class for all images, or little more than guessing: a network that has not learnt
     its task has not learnt a backdoor either, and no defence is to be credited with that.

@@ -10,7 +10,7 @@ NORMS = ("Linf", "L2")  # in which distances are measured
 
 
 def cells(record: dict) -> list[list[str]]:
-    """What the attack did: a name and a value a line."""
+    """Results of an attack: a name and a value per line."""
     body = [["clean accuracy", _share(record["clean"])], ["robust accuracy", _share(record["robust"])]]
     body += [[f"after {name}", f"{percent(left)} %"] for name, left in record["stages"].items()]
     if record["attack_success_rate"] is not None:

@@ -73,7 +73,7 @@ def run(
 
 
 def _triggered(trained: Trained, network: Victim, examples: Examples, batch: int) -> list[int] | None:
-    """Of the images that count, how many the run's trigger sends where its attacker wants; None without a poison."""
+    """[successes, victim images] of the trigger that the run was poisoned with; None without a poison."""
     poison, classes = trained.experiment.poison, trained.dataset.classes
     if not trained.experiment.poisoned:
         return None

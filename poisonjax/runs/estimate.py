@@ -1,4 +1,4 @@
-"""How long an experiment would take here: its gradient evaluations, times a measured one."""
+"""Estimated time of an experiment on this machine: its gradient evaluations, times a measured one."""
 
 import time
 

@@ -64,7 +64,7 @@ def identity(experiment: Experiment, scale: str) -> dict:
 
 
 def folder(job: Run, seed: int, name: str) -> pathlib.Path:
-    """Where the files of one network are."""
+    """The folder of the files of one network."""
     return job.workdir / f"seed{seed}" / name
 
 

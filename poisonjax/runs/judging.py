@@ -1,4 +1,4 @@
-"""What a run measures of one trained network."""
+"""Metrics and analyses of one trained network of a run."""
 
 from collections.abc import Callable
 

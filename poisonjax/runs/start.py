@@ -23,7 +23,7 @@ from poisonjax.runtime.workdir import Interrupt
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a run is made; no result depends on it, except that more seeds are more results.
+    """Settings on which no result of a run depends, except that more seeds are more results.
 
     workdir: folder, or gs://... of a bucket. data_dir: folder of the tfds data sets; None for tfds's own. save_every:
     seconds between checkpoints. stream: feed training from the record files instead of device memory. shared:

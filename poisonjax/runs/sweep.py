@@ -37,7 +37,7 @@ class Point(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a point. status: done, failed or missing. error: one line if it failed."""
+    """State of a point. status: done, failed or missing. error: one line if it failed."""
 
     status: str
     error: str | None = None
@@ -149,7 +149,7 @@ def home(experiment: Experiment, scale: str, points: list[Point]) -> str:
 
 
 def identity(experiment: Experiment, scale: str, fixed: list[str], points: list[Point]) -> dict:
-    """What a sweep's workdir stays with for ever; values may come and go."""
+    """The config that a sweep's workdir is bound to. Only the swept values may change."""
     return {"experiment": experiment.name, "scale": scale, "set": fixed, "sweep": sorted(points[0].settings)}
 
 

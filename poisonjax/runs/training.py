@@ -1,4 +1,4 @@
-"""How a run trains its networks: kept, resumed, and with what a defence wants of it."""
+"""Training of a run's networks: kept, resumed, shared, and behind their defences."""
 
 import dataclasses
 import functools

@@ -2,7 +2,15 @@
 
 from poisonjax.training.augment import Augmentation, CropFlip
 from poisonjax.training.fit import Fitted, Interrupted, fit, fresh, restored
-from poisonjax.training.objectives import TRADES, AdversarialTraining, Objective, Standard, fgsm_at
+from poisonjax.training.objectives import (
+    TRADES,
+    AdversarialTraining,
+    Losses,
+    Objective,
+    Standard,
+    cross_entropy,
+    fgsm_at,
+)
 from poisonjax.training.optimizers import SGD, Adam, Constant, Cosine, Cyclic, Optimizer, Schedule
 from poisonjax.training.settings import Training
 from poisonjax.training.state import TrainState, eval_logits, eval_variables, initial_state
@@ -20,12 +28,14 @@ __all__ = [
     "Cyclic",
     "Fitted",
     "Interrupted",
+    "Losses",
     "Objective",
     "Optimizer",
     "Schedule",
     "Standard",
     "TrainState",
     "Training",
+    "cross_entropy",
     "eval_logits",
     "eval_variables",
     "fgsm_at",

@@ -24,14 +24,14 @@ CALL_SECONDS = 1.0
 
 
 class Checkpointer(Protocol):
-    """Where a run keeps what it would need to go on; `checkpoint.Checkpoints` is one."""
+    """Storage of the state that resuming needs; `checkpoint.Checkpoints` is one."""
 
     def latest(self, like: Any) -> tuple[int, Any, dict] | None: ...
     def save(self, step: int, state: Any, meta: dict) -> None: ...
 
 
 class Callbacks(Protocol):
-    """Who looks on: a progress bar, TensorBoard, the signal handler."""
+    """Callbacks of the training loop: progress bar, TensorBoard, stop signal."""
 
     def begin(self, images: int, done: int) -> None: ...
     def advance(self, images: int) -> None: ...
@@ -102,7 +102,7 @@ def _streamed_step(model: nn.Module, objective: Objective, settings: Training, r
 
 
 def streaming(model: nn.Module, objective: Objective, settings: Training, rows: int, at: int, order: Array) -> Callable:
-    """What `program` gives, for data on the host: the same batches, each read and sent while others are learnt from.
+    """`program` for data on the host: the same batches, each read and sent while others are learnt from.
 
     To be called for the steps from `at` on, in turn, with one and the same HostData. order: the key, on the host.
     """
@@ -168,7 +168,7 @@ def restored(
 def _begin(
     model, objective: Objective, settings: Training, examples: Examples | HostData, key: Array, store: Checkpointer
 ) -> tuple[Any, dict]:
-    """What the store has, else a new network: (carry, log)."""
+    """The stored (carry, log), or those of a new network."""
     image = examples.read(np.arange(1)).image[0] if isinstance(examples, HostData) else examples.image[0]
     begun = fresh(model, objective, settings, len(examples.index), image, key)
     found = store.latest(jax.device_get(begun))

@@ -14,7 +14,7 @@ from poisonjax.types import Array, LogitsFn
 
 
 class Outputs(NamedTuple):
-    """What a network gives in training mode: logits [b k], features [b d], and its new batch statistics."""
+    """Outputs of a network in training mode: logits [b k], features [b d], and its new batch statistics."""
 
     logits: Array
     features: Array
@@ -40,8 +40,8 @@ class Keys(NamedTuple):
     noise: Array
 
 
-class Loss(NamedTuple):
-    """What a step learns from.
+class Losses(NamedTuple):
+    """Losses of a batch, and what a step records of it.
 
     rows: [b], the loss of each row. logits: [b k], from which training accuracy is counted. batch_stats: those that
     the network goes on with. aux: {name: [b]}, numbers to record beside the loss, named in `Objective.aux`.
@@ -54,7 +54,7 @@ class Loss(NamedTuple):
 
 
 class Objective(abc.ABC):
-    """How a network learns from a batch. A new one is a frozen dataclass with `__call__`.
+    """A way to learn from a batch. A new one is a frozen dataclass with `__call__`.
 
     attack: the attack that it trains against, None for none. passes: forward and backward passes of a step beside that
     attack. aux: names of the numbers that it records beside the loss.
@@ -70,7 +70,7 @@ class Objective(abc.ABC):
         return self.attack is not None and self.attack.cost.gradients == 1
 
     @abc.abstractmethod
-    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Loss:
+    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         """The loss on images x [b ...] in [0, 1] with labels y, [b] int or probabilities [b k].
 
         progress: the share of the training that is done, in [0, 1].
@@ -103,10 +103,10 @@ class Standard(Objective):
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}")
 
-    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Loss:
+    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         out = network.apply(x, keys.noise)
         logits = out.logits if self.temperature == 1 else out.logits / self.temperature
-        return Loss(cross_entropy(logits, y), out.logits, out.batch_stats)
+        return Losses(cross_entropy(logits, y), out.logits, out.batch_stats)
 
 
 def _warmed(progress: Array, warmup: float) -> Array | float:
@@ -133,10 +133,10 @@ class AdversarialTraining(Objective):
     def __post_init__(self):
         _check_warmup(self.eps_warmup)
 
-    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Loss:
+    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         scale = _warmed(progress, self.eps_warmup)
         out = network.apply(self.attack(network.logits_fn, x, hard(y), keys.attack, scale), keys.noise)
-        return Loss(cross_entropy(out.logits, y), out.logits, out.batch_stats)
+        return Losses(cross_entropy(out.logits, y), out.logits, out.batch_stats)
 
 
 def fgsm_at(ball: Ball, random_start: bool = True, eps_warmup: float = 0.0) -> AdversarialTraining:
@@ -170,7 +170,7 @@ class TRADES(Objective):
         if not self.beta >= 0:
             raise ValueError(f"beta must be at least 0, got {self.beta}")
 
-    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Loss:
+    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         attack, divergence = dataclasses.replace(self.attack, loss=KLDivergence()), KLDivergence()
         clean = jax.nn.softmax(network.logits_fn(x))
         x_adv = attack(network.logits_fn, x, clean, keys.attack, _warmed(progress, self.eps_warmup))
@@ -178,4 +178,4 @@ class TRADES(Objective):
         gap = divergence(robust.logits, jax.nn.softmax(natural.logits))
         batch_stats = jax.tree.map(lambda a, b: (a + b) / 2, natural.batch_stats, robust.batch_stats)
         rows = cross_entropy(natural.logits, y) + self.beta * gap
-        return Loss(rows, natural.logits, batch_stats, {"divergence": gap})
+        return Losses(rows, natural.logits, batch_stats, {"divergence": gap})

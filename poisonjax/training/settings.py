@@ -8,7 +8,7 @@ from poisonjax.training.optimizers import Adam, Optimizer
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How long, how fast and on which augmentation a network is trained, whatever its objective.
+    """Length, pace and augmentation of training, whatever its objective.
 
     batch: global, over all devices. max_steps: stop after so many, to try an experiment out. augment: what happens to
     the images before an attack sees them. ValueError for an impossible value.
