@@ -11,6 +11,8 @@ import pytest
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"poisonjax-tests-{os.getuid()}"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLCONFIGDIR", os.environ["JAX_COMPILATION_CACHE_DIR"])
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="poisonjax-")  # networks of other versions are not for tests
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 

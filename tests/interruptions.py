@@ -21,7 +21,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def command(workdir: pathlib.Path | str, *flags: str) -> list[str]:
     """The run, saving after every compiled call."""
-    return [sys.executable, str(ROOT / "launch.py"), f"--workdir={workdir}", "--save_every=0", *flags]
+    return [
+        sys.executable,
+        str(ROOT / "launch.py"),
+        f"--workdir={workdir}",
+        "--save_every=0",
+        "--shared_networks=none",
+        *flags,
+    ]
 
 
 def started(workdir: pathlib.Path | str, *flags: str) -> subprocess.Popen:

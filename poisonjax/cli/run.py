@@ -10,7 +10,6 @@ from poisonjax.cli.parser import RESUME, Parser, complain, notice
 from poisonjax.runs import experiments
 
 BEGAN = time.monotonic()
-SHARED = "~/.cache/poisonjax/networks"
 
 
 def parser(prog: str) -> Parser:
@@ -28,7 +27,9 @@ def parser(prog: str) -> Parser:
     flag.whole("cpu_devices", "number of virtual CPU devices; one per core is fastest", least=1, default=1)
     flag.switch("distributed", "one of several processes: Cloud TPU, SLURM, or JAX_* variables")
     flag.text("compilation_cache", "folder of compiled programs, or none; default: ~/.cache/poisonjax")
-    flag.text("shared_networks", "folder of networks that no poison touches, shared between runs, or none", SHARED)
+    flag.text(
+        "shared_networks", "folder of networks trained on clean data, or none; default: ~/.cache/poisonjax/networks"
+    )
     flag.switch("list", "list the experiments and exit")
     flag.switch("estimate", "estimate the time that the paper scale would take here, and exit")
     return flag
@@ -76,7 +77,7 @@ def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack) -> Callable[[]
     from poisonjax.reports.console import say
     from poisonjax.runs import job, runner, start, sweep
     from poisonjax.runtime import distributed
-    from poisonjax.runtime.compilation import enable_compilation_cache
+    from poisonjax.runtime.compilation import enable_compilation_cache, user_cache
 
     enable_compilation_cache(args.compilation_cache)
     if args.cpu_devices > 1:
@@ -97,7 +98,7 @@ def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack) -> Callable[[]
     else:
         config, home = job.identity(plan, scale), f"runs/{plan.name}/{scale}"
         work, dataset = _single, load(plan)
-    shared = None if args.shared_networks == "none" else args.shared_networks
+    shared = None if args.shared_networks == "none" else args.shared_networks or str(user_cache() / "networks")
     settings = start.Settings(
         args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, shared, began=BEGAN
     )

@@ -7,10 +7,14 @@ from collections.abc import Callable
 import jax
 
 
+def user_cache() -> pathlib.Path:
+    """The folder of what may be computed again."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "poisonjax"
+
+
 def enable_compilation_cache(folder: str | None) -> None:
     """Keep compiled programs in `folder`; None: where jax's setting says, or in the user's cache; "none": nowhere."""
-    default = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "poisonjax"
-    chosen = folder or jax.config.jax_compilation_cache_dir or str(default)
+    chosen = folder or jax.config.jax_compilation_cache_dir or str(user_cache())
     jax.config.update("jax_compilation_cache_dir", None if chosen == "none" else chosen)
 
 
