@@ -67,7 +67,7 @@ COMMAND_LINES = {  # words: exit status, and a part of the only line on standard
     "required flags": (["evaluate"], 2, "poisonjax evaluate: --victim, --arm, --attack are required"),
     "no data command": (["data"], 2, "usage: poisonjax data COMMAND"),
     "unknown data set": (["data", "prepare", "mnist5k"], 2, "unknown data set 'mnist5k'; did you mean mnist_5k?"),
-    "no records": (["report", "site"], 2, "poisonjax report site: --records, --out are required"),
+    "no records": (["report", "site"], 2, "poisonjax report: --records, --out are required"),
     "no folder": (["report", "site", "--records=/no/such", "--out=/tmp/x"], 2, "poisonjax report: "),
 }
 

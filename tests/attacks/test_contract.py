@@ -263,7 +263,7 @@ def test_presets_are_attacks_of_their_ball(norm):
 
 
 @dataclasses.dataclass(frozen=True)
-class Half(Ball):
+class UpperHalf(Ball):
     """Changes of the upper half of the images alone."""
 
     eps: float
@@ -319,7 +319,7 @@ class Noise(Attack):
 
 
 def test_a_users_ball_and_loss_work_in_our_attacks():
-    change = np.abs(PGD(Half(0.1), loss=Confidence())(logits_fn, X, Y, KEY) - X)
+    change = np.abs(PGD(UpperHalf(0.1), loss=Confidence())(logits_fn, X, Y, KEY) - X)
     assert 0.09 < change[:, :3].max() < 0.11 and not change[:, 3:].any()
 
 
