@@ -91,5 +91,5 @@ def test_site_shows_all_of_them(folder):
 def test_reading_a_config_runs_no_code_of_its_author(folder, capsys):
     """Unless the command names the file."""
     words = ["-m", "poisonjax", "evaluate", f"--victim={folder / 'runs' / 'sinus'}", "--arm=pgd_at", *EVALUATE]
-    ended = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, *words], cwd=PAGE.parents[1], capture_output=True, text=True)
     assert ended.returncode == 2 and "sinus:Sinus" in ended.stderr and ended.stderr.count("\n") == 1

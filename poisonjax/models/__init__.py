@@ -2,5 +2,6 @@
 
 from poisonjax.models.cifar import MobileNet, ReportCifarCNN, ResNet18
 from poisonjax.models.mnist import MadryCNN, ReportCNN, WongCNN
+from poisonjax.models.network import Network
 
-__all__ = ["MadryCNN", "MobileNet", "ReportCNN", "ReportCifarCNN", "ResNet18", "WongCNN"]
+__all__ = ["MadryCNN", "MobileNet", "Network", "ReportCNN", "ReportCifarCNN", "ResNet18", "WongCNN"]
