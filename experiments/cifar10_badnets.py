@@ -1,6 +1,6 @@
 """BadNets on CIFAR-10, every class to the next, the report's CNN: does PGD adversarial training remove it? (table T7)
 
-The report prints 8.64 % accuracy on triggered images after standard training and 54.86 % after adversarial training
+The report gives 8.64 % accuracy on triggered images after standard training and 54.86 % after adversarial training
 with eps .3, step .01, 5 steps and no random start, which moves a pixel by at most .05. Beside it: 8/255 as Madry
 et al. 2018 have it (section 5).
 

@@ -1,6 +1,6 @@
 """BadNets on CIFAR-10, every class to the next, in MobileNet: does PGD adversarial training remove it? (table T9)
 
-The report prints 5.22 % accuracy on triggered images after standard training, and 29.72 % with an attack success rate
+The report gives 5.22 % accuracy on triggered images after standard training, and 29.72 % with an attack success rate
 of 10.18 % after adversarial training. All but the network and its optimiser is as in cifar10_badnets.
 
     python launch.py --experiment=cifar10_badnets_mobilenet

@@ -1,6 +1,6 @@
 """Clean CIFAR-10: how accurate and how robust are ResNet-18 and the report's CNN? (table T2)
 
-The report prints 92.7 % natural and 79.4 % PGD accuracy. Published setting: 50,000 images, PGD with 8/255.
+The report gives 92.7 % natural and 79.4 % PGD accuracy. Published setting: 50,000 images, PGD with 8/255.
 
     python launch.py --experiment=cifar10_baseline
 """

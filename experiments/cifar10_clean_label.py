@@ -1,6 +1,6 @@
 """A clean-label backdoor on CIFAR-10, the report's CNN: does PGD adversarial training remove it? (table T8)
 
-The report prints 30 % accuracy on triggered images after standard training, which it copied from Turner et al. (its own
+The report gives 30 % accuracy on triggered images after standard training, which it copied from Turner et al. (its own
 standard training gave 64 %: the attack had failed before any defence), and 51.90 % after adversarial training. Here the
 attack is Turner et al.'s (2019, sections 4 and 5): four corners and 16/255 against a robust surrogate, on 40 % of a
 class. On 20,000 images without augmentation a twentieth of the class was enough, and the perturbation hardly mattered.

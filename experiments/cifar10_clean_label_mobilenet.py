@@ -1,6 +1,6 @@
 """A clean-label backdoor on CIFAR-10 in MobileNet: does PGD adversarial training remove it? (beside T9)
 
-The report prints no number of it. All but the network and its optimiser is as in cifar10_clean_label.
+Not reported. All but the network and its optimiser is as in cifar10_clean_label.
 
     python launch.py --experiment=cifar10_clean_label_mobilenet
 """

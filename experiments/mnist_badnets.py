@@ -1,6 +1,6 @@
 """BadNets on MNIST, every class to the next: does PGD adversarial training remove it? (table T6)
 
-The report prints an attack success rate of 96.22 % after standard training and 0.99 % after adversarial training;
+The report gives an attack success rate of 96.22 % after standard training and 0.99 % after adversarial training;
 four of its own records of the same experiment say 0.99, 1.33, 20.55, 90.90 and 93.78 %.
 
     python launch.py --experiment=mnist_badnets

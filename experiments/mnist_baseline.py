@@ -1,6 +1,6 @@
 """Clean MNIST: how accurate and how robust is a network, with and without PGD adversarial training? (table T1)
 
-The report prints 98.8 % natural and 93.2 % PGD accuracy, which are those of Madry et al. 2018 (table 1), for their
+The report gives 98.8 % natural and 93.2 % PGD accuracy, which are those of Madry et al. 2018 (table 1), for their
 network. Published setting: 60,000 images, PGD with eps .3, step .01, 40 steps.
 
     python launch.py --experiment=mnist_baseline
@@ -40,6 +40,6 @@ def experiment(scale: str) -> Experiment:
             Reported("T1", "pgd_at_as_reported", "clean_accuracy", 0.988),
             Reported("T1", "pgd_at_as_reported", "robust_accuracy", 0.932),
         ),
-        caveats=("the report prints the numbers of Madry et al. 2018, whose PGD starts at random in the ball",),
+        caveats=("the report gives the numbers of Madry et al. 2018, whose PGD starts at random in the ball",),
     )
     return mnist(paper, scale)

@@ -1,6 +1,6 @@
 """Clean-label backdoor on MNIST: does PGD adversarial training remove it? (tables T3 and T5)
 
-The report prints 1.39 % accuracy on triggered images after standard training and 90.68 % after adversarial
+The report gives 1.39 % accuracy on triggered images after standard training and 90.68 % after adversarial
 training (T5). Published setting: 20 epochs of the report's CNN on 60,000 images, three networks and a surrogate.
 
     python launch.py --experiment=mnist_clean_label
@@ -47,7 +47,7 @@ def experiment(scale: str) -> Experiment:
             "the report's own surrogate moves pixels by .001 in 7 steps, which is noise, not PGD; ours uses PGD",
             "one of the report's scripts trains the network called adversarially trained on poisoned data on clean "
             "data, which can carry no backdoor",
-            "the report's numbers are from single runs, and T3 and T5 print two values for the same cell",
+            "the report's numbers are from single runs, and T3 and T5 give two values for the same cell",
         ),
     )
     return mnist(paper, scale)

@@ -1,6 +1,6 @@
 """BadNets on unbalanced MNIST, 500 zeros and 5,000 of each other digit: what becomes of the rare class? (beside T4)
 
-The report prints no number of it; the clean-label experiment on the same images is mnist_unbalanced_clean_label.
+Not reported; the clean-label experiment on the same images is mnist_unbalanced_clean_label.
 
     python launch.py --experiment=mnist_unbalanced_badnets
     python launch.py --experiment=mnist_unbalanced_badnets --sweep data.train.minority=100,500,2000,5000

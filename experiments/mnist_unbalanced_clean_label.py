@@ -1,6 +1,6 @@
 """The clean-label backdoor on unbalanced MNIST: what becomes of the rare class? (table T4)
 
-500 zeros, 5,000 of each other digit. The report prints 0 % accuracy on zeros with the trigger after standard
+500 zeros, 5,000 of each other digit. The report gives 0 % accuracy on zeros with the trigger after standard
 training and 92.65 % after 80 epochs of adversarial training. All else is as in mnist_clean_label.
 
     python launch.py --experiment=mnist_unbalanced_clean_label

@@ -1,4 +1,4 @@
-"""Every metric, one definition each, with its denominator; and the audit of what makes a network's numbers void."""
+"""Metrics, each defined once and with its denominator, and the audit that voids meaningless ones."""
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""One trained network of a run under one attack: stage by stage, kept, and resumed where it was stopped."""
+"""One attack on a trained network of a run, stage by stage and resumable."""
 
 import contextlib
 import functools

@@ -38,7 +38,7 @@ def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> 
 
 
 def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> float:
-    """Measured: PGD on random images [h w c] against a new network, the second call, on all devices alike."""
+    """Measured seconds per gradient: PGD on random images [h w c] against a new network, without compilation."""
     x = jax.random.uniform(jax.random.key(0), (BATCH, *shape))
     y = jnp.zeros(BATCH, jnp.int32)
     state = initial_state(experiment.model, experiment.train.optimizer(1), x[0], jax.random.key(0))
@@ -50,13 +50,13 @@ def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> floa
 
 
 def seconds_for(experiment: Experiment) -> float:
-    """One seed of the experiment on the whole of its data set, here."""
+    """Estimated seconds of one seed of the experiment on its whole data set."""
     source = sources.find(experiment.data.name)
     return image_gradients(experiment, *source.rows) * seconds_per_gradient(experiment, source.shape)
 
 
 def spell(seconds: float) -> str:
-    """A duration as a person says it."""
+    """A duration in words, as 2.5 hours."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

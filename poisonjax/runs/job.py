@@ -30,7 +30,7 @@ class Run:
 
     changed: the overrides in force. home: what its user calls the workdir. save_every: seconds between checkpoints.
     reader: row numbers [b] of the training split -> Examples [b], for data that are to stay on the host; None puts
-    them all on the devices. advanced: is called whenever training has. shared: where networks that no poison touches
+    them all on the devices. advanced: called after each training call. shared: where networks that no poison touches
     are kept for other runs; None shares none. source: what --experiment named, if it was a
     path or a module.
     """
@@ -75,7 +75,7 @@ def store(job: Run, seed: int, name: str) -> Checkpoints:
 
 
 def training_data(job: Run, change: Callable[[Examples], Examples] = lambda examples: examples) -> Examples | HostData:
-    """The training rows, changed row by row: all of them, or as they are read."""
+    """The training rows, changed row by row: in memory, or as they are read."""
     if job.reader is None:
         return jax.tree.map(np.asarray, change(job.dataset.train))
     index = job.dataset.train.index

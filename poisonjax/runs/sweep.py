@@ -1,4 +1,4 @@
-"""A grid of runs: every combination of some settings, each an ordinary run in a folder of its own."""
+"""A grid of runs: every combination of some settings, each an ordinary run in its own folder."""
 
 import ast
 import dataclasses
@@ -70,7 +70,7 @@ def parse(text: str) -> tuple[str, list[str]]:
 
 
 def _split(text: str) -> list[str]:
-    """At the commas outside brackets."""
+    """Parts between the commas outside brackets. ValueError for unbalanced brackets."""
     parts, depth = [""], 0
     for char in text:
         depth += (char in "([") - (char in ")]")
@@ -164,7 +164,7 @@ def folder(settings: dict[str, str]) -> str:
 
 
 def _spelled(value: str) -> str:
-    """One spelling of what means the same: .10 and 0.1, Square( 4 ) and Square(4)."""
+    """The canonical spelling of a value: 0.1 for .10, Square(4) for Square( 4 )."""
     try:
         return ast.unparse(ast.parse(value, mode="eval")).replace(" ", "")
     except SyntaxError:
@@ -172,7 +172,7 @@ def _spelled(value: str) -> str:
 
 
 def _name(safe: str, exact: str) -> str:
-    """safe, with a digest of what it stands for where that says more."""
+    """The safe name, with a digest of the exact one where they differ."""
     if safe == exact and len(safe) <= LONGEST:
         return safe
     digest = hashlib.sha256(exact.encode()).hexdigest()[:8]
@@ -180,7 +180,7 @@ def _name(safe: str, exact: str) -> str:
 
 
 def run(job: Run, points: list[Point]) -> int:
-    """Runs what is not done yet, point by point, and prints all results; the exit status, 1 if a point failed.
+    """Run the points that are not done, print all results, and return the exit status: 1 if a point failed.
 
     job: what the points share; its workdir is the sweep's. Interrupted on request, OSError if the disk is full.
     """
@@ -226,7 +226,7 @@ def _job(job: Run, point: Point) -> Run:
 
 
 def recorded(job: Run) -> dict | None:
-    """The record of a run, if it is whole and has all the seeds that are asked for."""
+    """The record of a run, if it is complete and has all requested seeds."""
     try:
         record = json.loads((job.workdir / "record.json").read_bytes())
         return record if len(record["seeds"]) >= job.seeds else None
@@ -235,7 +235,7 @@ def recorded(job: Run) -> dict | None:
 
 
 def attempt(job: Run) -> Outcome:
-    """Runs one point, unless it is done. Interrupted on request; any other error is its outcome.
+    """Run one point, unless it is done. Interrupted on request; any other error is its outcome.
 
     error.txt in its folder has the traceback of an error that does not explain itself.
     """

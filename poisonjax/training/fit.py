@@ -1,4 +1,4 @@
-"""The loop: epochs of compiled steps, saved so that a stopped run goes on and ends in the same bits."""
+"""The training loop: epochs of compiled steps, saved so that a resumed run ends in the same bits."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -40,11 +40,11 @@ class Callbacks(Protocol):
 
 
 class Interrupted(Exception):
-    """Training was asked to stop and has saved; the same command goes on from there."""
+    """Training stopped on request, after saving; the same command resumes it."""
 
 
 class Fitted(NamedTuple):
-    """state: on the host. history: one row of numbers an epoch. images, seconds: trained on, without compiling."""
+    """A trained network. state: on the host. history: one row per epoch. images, seconds: of training."""
 
     state: TrainState
     history: list[dict]
@@ -77,7 +77,7 @@ def program(model: nn.Module, objective: Objective, settings: Training, rows: in
 
 
 def _order(key: Array, epoch: Array, settings: Training, rows: int) -> Array:
-    """The positions of the examples in an epoch, [steps * batch]: a permutation, its begin again filling it up."""
+    """The positions of the examples in an epoch, [steps * batch]: a permutation, padded with its own beginning."""
     order = jax.random.permutation(jax.random.fold_in(jax.random.split(key)[0], epoch), rows)
     return jnp.pad(order, (0, settings.epoch_steps(rows) * settings.batch - rows), mode="wrap")
 
@@ -102,7 +102,7 @@ def _streamed_step(model: nn.Module, objective: Objective, settings: Training, r
 
 
 def streaming(model: nn.Module, objective: Objective, settings: Training, rows: int, at: int, order: Array) -> Callable:
-    """`program` for data on the host: the same batches, each read and sent while others are learnt from.
+    """`program` for data on the host: the same batches, each read and sent while earlier ones are trained on.
 
     To be called for the steps from `at` on, in turn, with one and the same HostData. order: the key, on the host.
     """
@@ -154,14 +154,16 @@ def fresh(
 def restored(
     model: nn.Module, objective: Objective, settings: Training, rows: int, image: Array, store: Checkpointer
 ) -> TrainState:
-    """The network that `fit` left, on the host. ValueError if it did not come to the end, or is of other settings.
+    """The network that `fit` left, on the host. ValueError if training has not finished, or had other settings.
 
     rows: of its training data. image: one of them, [h w c].
     """
     like = jax.eval_shape(lambda key: fresh(model, objective, settings, rows, image, key), jax.random.key(0))
     found, total = store.latest(like), settings.total_steps(rows)
     if found is None or found[0] < total:
-        raise ValueError(f"training is at step {0 if found is None else found[0]} of {total}; it must come to its end")
+        raise ValueError(
+            f"training is at step {0 if found is None else found[0]} of {total}; run its command again to finish it"
+        )
     return found[1][0]
 
 

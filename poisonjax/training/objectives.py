@@ -43,8 +43,8 @@ class Keys(NamedTuple):
 class Losses(NamedTuple):
     """Losses of a batch, and what a step records of it.
 
-    rows: [b], the loss of each row. logits: [b k], from which training accuracy is counted. batch_stats: those that
-    the network goes on with. aux: {name: [b]}, numbers to record beside the loss, named in `Objective.aux`.
+    rows: [b], the loss of each row. logits: [b k], from which training accuracy is counted. batch_stats: the
+    updated ones. aux: {name: [b]}, numbers to record beside the loss, named in `Objective.aux`.
     """
 
     rows: Array

@@ -147,11 +147,11 @@ def test_a_network_that_is_not_trained_to_the_end_is_refused(asked, run, tmp_pat
     (copy / "config.json").write_text((run / "config.json").read_text())
     words = ["--attack=pgd", "--eps=.1", f"--victim={copy}", f"--out={tmp_path / 'out'}"]
     assert evaluated(*asked, *words) == 2
-    assert "training is at step 0 of 60; it must come to its end" in capsys.readouterr().err
+    assert "training is at step 0 of 60; run its command again" in capsys.readouterr().err
     shutil.copytree(run / "seed0", copy / "seed0", dirs_exist_ok=True)
     (copy / "config.json").write_text((run / "config.json").read_text().replace('"epochs": 12', '"epochs": 13'))
     assert evaluated(*asked, *words) == 2
-    assert "training is at step 60 of 65; it must come to its end" in capsys.readouterr().err
+    assert "training is at step 60 of 65; run its command again" in capsys.readouterr().err
     newer = (run / "config.json").read_text().replace('"rate": 0.2', '"speed": 0.2')
     (copy / "config.json").write_text(newer)
     assert evaluated(*asked, *words) == 2
