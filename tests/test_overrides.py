@@ -486,7 +486,7 @@ def test_a_type_of_the_main_script_is_named_as_a_module(plan, user, monkeypatch)
     assert through_json(changed) == changed
 
 
-def test_what_could_not_be_read_back_is_refused(plan):
+def test_settings_that_cannot_be_read_back_are_refused(plan):
     @dataclasses.dataclass(frozen=True)
     class Duck:
         amplitude: float = 1.0

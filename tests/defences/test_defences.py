@@ -170,7 +170,7 @@ def test_empty_shield_changes_nothing():
     assert shielded(victim, Shield()) == victim
 
 
-def test_features_are_those_of_what_is_judged():
+def test_features_belong_to_the_defended_network():
     plan = mnist_badnets.experiment("smoke")
     from poisonjax.training import Adam, initial_state
 
@@ -182,7 +182,7 @@ def test_features_are_those_of_what_is_judged():
         shielded(victim, Shield(logits=lambda x: victim.logits(x))).features(x)
 
 
-def test_rejected_images_count_for_nobody():
+def test_rejected_images_are_counted_on_their_own():
     labels, targets = np.array([0, 0, 1, 1]), np.array([1, 1, 1, 1])
     none = np.full(4, REJECTED)
     said = metrics.Predictions(np.array([0, REJECTED, 1, REJECTED]), np.array([1, REJECTED, 1, 1]), none, none == none)

@@ -304,7 +304,7 @@ def test_html_is_well_formed(site):
     assert {path: page.wrong for path, page in parsed(site).items() if page.wrong} == {}
 
 
-def test_what_a_record_says_is_text(tmp_path):
+def test_text_of_a_record_is_escaped(tmp_path):
     made = synthetic.record(HOSTILE, "small", 1, {"standard": {}, HOSTILE: {}}, [])
     made["comparison"] = [synthetic.compared(made["arms"], HOSTILE, "clean_accuracy", 0.5, HOSTILE, HOSTILE)]
     made["comparison"][0]["table"] = HOSTILE
@@ -759,7 +759,7 @@ def test_a_site_is_replaced_whole_and_leaves_nothing_beside_it(good, tmp_path, c
     assert capsys.readouterr().out == f"{out / 'index.html'}\n" * 2
 
 
-def test_what_others_put_into_a_site_is_not_lost(good, tmp_path, capsys):
+def test_foreign_files_in_a_site_are_kept(good, tmp_path, capsys):
     folder.write(good, tmp_path / "site")
     (tmp_path / "site" / "CNAME").write_text("example.org")
     before = tree(tmp_path / "site")

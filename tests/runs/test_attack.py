@@ -72,7 +72,7 @@ def test_a_victim_in_a_bucket_is_judged_as_in_a_folder_and_its_run_is_left_alone
     assert {path for path in store.find(url) if "/evaluations/" not in path} == before
 
 
-def test_a_stopped_autoattack_goes_on_after_the_last_stage_that_is_done(asked, tmp_path, capsys, monkeypatch):
+def test_stopped_autoattack_resumes_after_its_last_finished_stage(asked, tmp_path, capsys, monkeypatch):
     words, whole, parts = [*asked, *AUTO], tmp_path / "whole", tmp_path / "parts"
     assert evaluated(*words, f"--out={whole}") == 0
     save = attacks.save_arrays

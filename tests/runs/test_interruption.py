@@ -86,7 +86,7 @@ def test_stopped_on_request_then_damaged_then_finished(calm, flags, tmp_path):
     assert results(tmp_path) == calm
 
 
-def test_killed_on_one_machine_it_goes_on_on_another_from_a_bucket(calm, flags, tmp_path, monkeypatch):
+def test_killed_run_resumes_on_another_machine_from_a_bucket(calm, flags, tmp_path, monkeypatch):
     """A folder that is spoken to as a store; nothing else of the first run is used."""
     monkeypatch.setenv("FSSPEC_FILE_AUTO_MKDIR", "true")
     there = tmp_path / "bucket"

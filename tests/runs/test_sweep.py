@@ -156,7 +156,7 @@ def stopped_and_finished(tmp_path_factory, data_dir):
     return workdir, status, between
 
 
-def test_a_stop_ends_the_whole_sweep_and_the_same_command_goes_on(stopped_and_finished):
+def test_stop_ends_the_sweep_and_the_same_command_resumes_it(stopped_and_finished):
     workdir, status, between = stopped_and_finished
     assert status == 130
     assert [(point["status"], point["error"]) for point in between["points"]] == [("done", None), ("missing", None)]
@@ -335,7 +335,7 @@ def test_a_folder_that_is_in_the_way_fails_its_point_and_is_left_alone(ran, tmp_
     assert sorted(path.name for path in foreign.parent.iterdir()) == [".lock", "thesis.tex"]
 
 
-def test_a_stop_between_points_is_heard_and_names_the_next(ran, tmp_path, data_dir, capsys):
+def test_stop_between_points_names_the_next_point(ran, tmp_path, data_dir, capsys):
     ran.ends[NAMES[0]] = lambda: os.kill(os.getpid(), signal.SIGINT)  # and the run ends before it looks
     assert swept(tmp_path, data_dir, *THREE) == 130
     said = capsys.readouterr().err.splitlines()[-1]

@@ -98,7 +98,7 @@ def test_every_row_is_seen_once_an_epoch(examples):
     assert [row["step"] for row in watch.rows] == [5, 10]
 
 
-def test_rows_come_in_another_order_each_epoch(examples):
+def test_order_of_rows_differs_between_epochs(examples):
     run = fitting.program(MODELS["plain"], Standard(), Training(batch=23, epochs=3), 23)
     assert run is fitting.program(MODELS["plain"], Standard(), Training(batch=23, epochs=3), 23)
     order = jax.random.split(KEYS[1])[0]
@@ -120,7 +120,7 @@ class Watched(nn.Module):
         return nn.Dense(3)(features), features
 
 
-def test_a_short_batch_is_filled_up_with_other_images(examples):
+def test_short_batch_is_padded_with_other_images(examples):
     """A layer that looks at the whole batch, as BatchNorm does, must not see one image many times."""
     SEEN.clear()
     settings = Training(batch=5, epochs=1)
@@ -130,7 +130,7 @@ def test_a_short_batch_is_filled_up_with_other_images(examples):
 
 
 @pytest.mark.parametrize("pace", [0.0, 1e9])
-def test_the_length_of_a_call_does_not_change_a_bit(pace, whole, examples, monkeypatch):
+def test_length_of_a_call_does_not_change_the_result(pace, whole, examples, monkeypatch):
     monkeypatch.setattr(fitting, "CALL_SECONDS", pace)
     model, expected = whole
     made = trained(examples, model)
@@ -143,7 +143,7 @@ def streamed(examples):
     return HostData(examples.index, lambda at: take(examples, at))
 
 
-def test_rows_that_are_read_as_needed_give_the_network_of_those_on_the_device(whole, examples):
+def test_streamed_rows_give_the_network_of_rows_on_the_device(whole, examples):
     """Not the same bits: a step of its own is not compiled into those of a loop."""
     model, expected = whole
     made = trained(streamed(examples), model)
@@ -152,7 +152,7 @@ def test_rows_that_are_read_as_needed_give_the_network_of_those_on_the_device(wh
     np.testing.assert_allclose(made.history[1]["train_loss"], expected.history[1]["train_loss"], rtol=1e-4)
 
 
-def test_batches_that_are_read_are_those_that_the_device_picks(examples):
+def test_streamed_batches_are_those_of_the_device(examples):
     read = []
     source = HostData(examples.index, lambda at: read.append(at) or take(examples, at))
     trained(source, epochs=3)
@@ -161,7 +161,7 @@ def test_batches_that_are_read_are_those_that_the_device_picks(examples):
     assert {tuple(at) for at in read[1:]} == {tuple(at) for at in expected}  # the first is for the shape
 
 
-def test_a_stopped_stream_goes_on_where_it_was(examples):
+def test_stopped_stream_resumes(examples):
     expected, store = trained(streamed(examples), epochs=3), Memory()
     with pytest.raises(Interrupted):
         trained(streamed(examples), store=store, watch=Callbacks(calls=2), epochs=3)
@@ -169,7 +169,7 @@ def test_a_stopped_stream_goes_on_where_it_was(examples):
 
 
 @pytest.mark.parametrize("calls", [1, 2, 3, 6, 8])
-def test_a_stopped_run_goes_on_to_the_same_bits(calls, whole, examples, monkeypatch):
+def test_resumed_run_ends_in_the_same_bits(calls, whole, examples, monkeypatch):
     monkeypatch.setattr(fitting, "CALL_SECONDS", 0.0)
     model, expected = whole
     store = Memory()
@@ -180,7 +180,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(calls, whole, examples, monkeypa
     assert made.history == expected.history and made.images == 46
 
 
-def test_a_finished_run_is_not_trained_again(whole, examples):
+def test_finished_run_is_not_trained_again(whole, examples):
     model, expected = whole
     store, watch = Memory(), Callbacks()
     trained(examples, model, store=store)
@@ -206,7 +206,7 @@ def test_the_probe_sees_the_network_after_each_epoch(examples):
     assert [row["step_seen"] for row in made.history] == [5, 10]
 
 
-def test_augmented_images_are_what_is_attacked_and_learnt_from(examples):
+def test_attack_and_training_use_the_augmented_images(examples):
     model, tx, augment = MODELS["plain"], Adam()(10), CropFlip(2)
     state = initial_state(model, tx, examples.image[0], KEYS[0])
     real, key = jnp.ones(len(examples.label), bool), jax.random.key(5)
