@@ -15,12 +15,20 @@ from poisonjax.models.network import Network
 from poisonjax.overrides import to_json
 from poisonjax.reports.console import say
 from poisonjax.runs.job import Run
-from poisonjax.runtime import files
+from poisonjax.runtime import distributed, files
 from poisonjax.runtime.checkpoint import Checkpoints
 from poisonjax.training import Interrupted, Objective, Training, fresh
 
 PACKAGE = pathlib.Path(__file__).parents[1]
-FOLDERS = ("attacks", "models", "runtime", "training")  # the code that a trained network depends on
+FOLDERS = (
+    ".",
+    "attacks",
+    "evaluation",
+    "models",
+    "runs",
+    "runtime",
+    "training",
+)  # code that networks and curves depend on
 
 
 def digest(job: Run, seed: int, model: Network, objective: Objective, settings: Training, stream: str) -> str | None:
@@ -35,7 +43,13 @@ def digest(job: Run, seed: int, model: Network, objective: Objective, settings: 
     rows = [hashlib.sha256(split.index.tobytes()).hexdigest() for split in (data.train, data.test)]
     parts = {
         "code": _code(),
-        "machine": [jax.__version__, device.platform, device.device_kind, jax.device_count()],
+        "machine": [
+            jax.__version__,
+            device.platform,
+            device.device_kind,
+            jax.device_count(),
+            distributed.single_device(),
+        ],
         "data": [data.sha256, *rows],
         "network": [to_json(model), to_json(objective), to_json(settings)],
         "monitor": to_json(job.experiment.evaluation.attack) if objective.single_step else None,
