@@ -16,7 +16,8 @@ class Context(NamedTuple):
     """The data and means that a defence works with.
 
     train: the training rows [n], without a word on which are poisoned. classes: their number. batch: rows at a time.
-    key: its own randomness. fit: trains a network of the arm's architecture and settings, (name, objective, examples) -> victim; it is kept under that name, so that an interrupted run resumes.
+    key: its own randomness. fit: trains a network of the arm's architecture and settings, (name, objective, examples)
+    -> victim; it is kept under that name, so that an interrupted run resumes.
     """
 
     train: Examples
