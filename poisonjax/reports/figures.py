@@ -48,11 +48,13 @@ PANELS = {
     "train_accuracy": "training accuracy",
     "clean_accuracy": "clean accuracy, test",
     "attack_success_rate": "attack success rate, test",
+    "robust_accuracy": "PGD accuracy, first test images",
+    "train_divergence": "divergence of adversarial from clean predictions, training",
     "linear_probe_auc": "AUC of a linear probe for the trigger",
     "silhouette": "silhouette of triggered and clean activations",
     "mmd2": "MMD² of triggered and clean activations",
 }
-FRACTIONS = ("train_accuracy", "clean_accuracy", "attack_success_rate", "linear_probe_auc")
+FRACTIONS = ("train_accuracy", "clean_accuracy", "attack_success_rate", "robust_accuracy", "linear_probe_auc")
 
 
 def _legend(figure: Figure) -> None:
