@@ -50,7 +50,7 @@ class Arm:
     @property
     def defends(self) -> bool:
         """True if it is more than standard training."""
-        return self.objective.attack is not None or self.defence is not None
+        return self.objective != Standard() or self.defence is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,12 +156,16 @@ class Experiment:
         return [arm.name for arm in self.arms if self.poisoned and arm.defends and arm.poisoned]
 
     def control(self) -> str | None:
-        """The arm with a defence and without the poison."""
+        """The first arm with a defence and without the poison."""
         return next((arm.name for arm in self.arms if self.poisoned and arm.defends and not arm.poisoned), None)
 
     def standard_control(self) -> str | None:
-        """The arm with standard training and without the poison: what the attack success rate is measured from."""
-        return next((arm.name for arm in self.arms if self.poisoned and not arm.defends and not arm.poisoned), None)
+        """The arm trained as `standard` is, but without the poison: what the attack success rate is measured from."""
+        standard = next((arm for arm in self.arms if arm.name == "standard"), None)
+        if standard is None or not self.poisoned:
+            return None
+        same = (dataclasses.replace(standard, name=arm.name, poisoned=False) == arm for arm in self.arms)
+        return next((arm.name for arm, is_same in zip(self.arms, same, strict=True) if is_same), None)
 
     def model_of(self, arm: Arm) -> Network:
         """The network of an arm."""

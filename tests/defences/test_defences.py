@@ -191,3 +191,15 @@ def test_rejected_images_are_counted_on_their_own():
     assert shares["clean_accuracy"] == (2, 4) and shares["attack_success_rate"] == (1, 2)
     assert shares["clean_rejection_rate"] == (2, 4) and shares["triggered_rejection_rate"] == (1, 2)
     assert shares["robust_accuracy"] == (0, 4) and shares["adversarial_rejection_rate"] == (4, 4)
+
+
+def test_any_training_but_the_standard_one_defends():
+    assert not Arm("a").defends and not Arm("a", Standard(), poisoned=False).defends
+    assert Arm("a", Standard(temperature=20.0)).defends and Arm("a", defence=Suspects()).defends
+
+
+def test_control_of_the_gate_is_trained_as_the_standard_arm_is(data_dir, tmp_path):
+    plan = job(tmp_path, data_dir).experiment
+    hot = Arm("hot_clean_data", Standard(temperature=20.0), poisoned=False)
+    assert dataclasses.replace(plan, arms=(ARMS[0], hot)).standard_control() is None
+    assert dataclasses.replace(plan, arms=(ARMS[0], hot, ARMS[1])).standard_control() == "standard_clean_data"
