@@ -18,15 +18,16 @@ from poisonjax.runs import start
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "extending.md"
 RECIPES = {name: text for name, text in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", PAGE.read_text(), re.DOTALL)}
-# What --set changes in each, and the arm whose network is evaluated.
+# What --set changes in each, and the arm whose network is evaluated. Types are named with their module, because other
+# tests define types of the same names.
 CHANGES = {
-    "sinus": ("poison.trigger=Sinus(amplitude=.3)", "pgd_at"),
+    "sinus": ("poison.trigger=sinus:Sinus(amplitude=.3)", "pgd_at"),
     "blended": ("poison.alpha=.3", "pgd_at"),
-    "random_noise": ("arms.random_noise.objective.attack=RandomNoise(Linf(.2))", "random_noise"),
-    "mlp": ("model=MLP(hidden=8)", "standard"),
+    "random_noise": ("arms.random_noise.objective.attack=random_noise:RandomNoise(Linf(.2))", "random_noise"),
+    "mlp": ("model=mlp:MLP(hidden=8)", "standard"),
     "smoothing": ("arms.smoothing.objective.smoothing=.2", "smoothing"),
     "loss_filter": ("arms.loss_filter.defence.share=.2", "loss_filter"),
-    "blur": ("arms.blur.defence=Blur(threshold=.9)", "blur"),
+    "blur": ("arms.blur.defence=blur:Blur(threshold=.9)", "blur"),
     "confidence": ("poison.rate=.2", "standard"),
     "stripes": ("data.rows=300", "standard"),
     "my_table": ("poison.rate=.2", "standard"),
