@@ -56,8 +56,8 @@ def override(config: Any, assignment: str) -> Any:
     """config with `path.to.field=value` set. ValueError, one line, naming what is allowed.
 
     Values are written as in Python, with `none`, `true`, `false` and fractions such as 8/255. A part is replaced whole
-    by its type's name with arguments, as in `poison.trigger=Square(size=4)`, or `my_module:Sinus(.3)` where two modules
-    have a type of that name. An element of a tuple is addressed by its `name`, as in `arms.pgd_at.poisoned=false`.
+    by its type's name with arguments, as in `poison.trigger=BrightSquare(size=4)`, or `my_module:Sinus(.3)` where two
+    modules have a type of that name. Elements of tuples are addressed by `name`, as in `arms.pgd_at.poisoned=false`.
     """
     path, equals, text = assignment.partition("=")
     if not (equals and path and text):

@@ -17,7 +17,7 @@ from poisonjax.experiment import Arm, Experiment
 from poisonjax.models import MadryCNN, ReportCNN, ResNet18
 from poisonjax.models.network import Network
 from poisonjax.overrides import from_json, members, override, parse, to_json, type_name
-from poisonjax.poisons import BadNets, Corners, Square, Trigger
+from poisonjax.poisons import BadNets, BrightSquare, Corners, Trigger
 from poisonjax.training import SGD, Adam, AdversarialTraining, Cosine, CropFlip, Cyclic
 
 USER_MODULE = """
@@ -208,9 +208,9 @@ def refused(change, message):
         ("poison.target=3", lambda e: e.poison.target, 3),
         ("poison.attack.ball.eps=2.5", lambda e: e.poison.attack.ball, L2(2.5)),
         ("poison.attack.ball=Linf(8/255)", lambda e: e.poison.attack.ball, Linf(8 / 255)),
-        ("poison.trigger=Square(size=4, amplitude=.5)", lambda e: e.poison.trigger, Square(4, 0.5)),
+        ("poison.trigger=BrightSquare(size=4, amplitude=.5)", lambda e: e.poison.trigger, BrightSquare(4, 0.5)),
         ("poison.trigger=poisonjax.poisons.triggers:Corners(.5)", lambda e: e.poison.trigger, Corners(0.5)),
-        ("poison=BadNets(.2, none, Square(2))", lambda e: e.poison, BadNets(0.2, None, Square(2))),
+        ("poison=BadNets(.2, none, BrightSquare(2))", lambda e: e.poison, BadNets(0.2, None, BrightSquare(2))),
         ("arms.pgd_at.objective.attack.ball.eps=8/255", lambda e: pgd_at(e).objective.attack.ball.eps, 8 / 255),
         ("arms.pgd_at.objective.attack.random_start=false", lambda e: pgd_at(e).objective.attack.random_start, False),
         ("arms.pgd_at.objective.attack.loss=Margin()", lambda e: pgd_at(e).objective.attack.loss, Margin()),
@@ -248,7 +248,7 @@ def refused(change, message):
             (Activations(20), AdversarialExample()),
         ),
         ("analyses=()", lambda e: e.analyses, ()),
-        ("title=a,b: Square(1)", lambda e: e.title, "a,b: Square(1)"),
+        ("title=a,b: BrightSquare(1)", lambda e: e.title, "a,b: BrightSquare(1)"),
     ],
 )
 def test_legal_settings_are_set_and_nothing_else(plan, text, read, value):
@@ -293,11 +293,14 @@ def test_all_to_all_is_none():
         ("poison.rate=1.5", r"rate must lie in \(0, 1\], got 1.5"),
         ("poison.target=10", "target must be one of the classes 0 to 9, got 10"),
         ("poison.target=1.5", "poison.target must be a whole number, got '1.5'"),
-        ("poison.trigger=Squares(3)", r"poison.trigger must be FourPixels\(...\) or Square\(...\) or Corners\(...\)"),
-        ("poison.trigger=Square(3, 1, 2)", "poison.trigger: Square takes at most 2 values in order, got 3"),
-        ("poison.trigger=Square(3, size=4)", "poison.trigger: Square has size twice"),
+        (
+            "poison.trigger=Squares(3)",
+            r"poison.trigger must be FourPixels\(...\) or BrightSquare\(...\) or Corners\(...\)",
+        ),
+        ("poison.trigger=BrightSquare(3, 1, 2)", "poison.trigger: BrightSquare takes at most 2 values in order, got 3"),
+        ("poison.trigger=BrightSquare(3, size=4)", "poison.trigger: BrightSquare has size twice"),
         ("poison.trigger=elsewhere:Sinus(.3)", "'elsewhere:Sinus'; name the .* defines it, --experiment=elsewhere.py$"),
-        ("poison.trigger=json:Sinus(.3)", "unknown type 'json:Sinus'; allowed: FourPixels, Square, Corners"),
+        ("poison.trigger=json:Sinus(.3)", "unknown type 'json:Sinus'; allowed: FourPixels, BrightSquare, Corners"),
         (
             "arms.pgd_at.objective.attack.ball.eps=8",
             r"eps must lie in \[0, 1\] for images in \[0, 1\] \(8/255 is 0.0314\), got 8",
@@ -428,13 +431,17 @@ def test_reading_a_config_imports_nothing(plan, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "hint", "message"),
     [
-        ({"type": "L3", "eps": 1}, Trigger, "^unknown type 'L3'; allowed: FourPixels, Square, Corners"),
+        ({"type": "L3", "eps": 1}, Trigger, "^unknown type 'L3'; allowed: FourPixels, BrightSquare, Corners"),
         ({"type": "Sinus"}, Trigger, "^unknown type 'Sinus'; allowed: "),  # plain names are poisonjax's
         ({"type": "_Block"}, Network, "^unknown type '_Block'"),
         ({"type": "Network"}, Network, "^unknown type 'Network'"),
-        ({"type": "Square", "colour": 1}, Trigger, "^Square has no field 'colour'; it has size, amplitude .*version"),
-        ({"type": "Square", "size": 0}, Trigger, "^size must be at least 1"),
-        ({"type": "Square", "size": "x"}, Trigger, "^Square: "),
+        (
+            {"type": "BrightSquare", "colour": 1},
+            Trigger,
+            "^BrightSquare has no field 'colour'; it has size, .*version",
+        ),
+        ({"type": "BrightSquare", "size": 0}, Trigger, "^size must be at least 1"),
+        ({"type": "BrightSquare", "size": "x"}, Trigger, "^BrightSquare: "),
         ({"type": "Linf"}, Linf, "^Linf needs eps$"),
         ({"eps": 1}, Linf, "^unknown type 'None'; allowed: Linf"),
     ],
@@ -446,29 +453,33 @@ def test_bad_json_is_one_line(user, value, hint, message):
 def test_types_of_one_name_in_two_modules_are_told_apart_by_module(plan, tmp_path):
     source = """
         import dataclasses
-        from poisonjax.poisons import Corners, Square
+        from poisonjax.poisons import Corners, BrightSquare
 
         @dataclasses.dataclass(frozen=True)
-        class Square(Square):
+        class BrightSquare(BrightSquare):
             pass
     """
     twin = loaded(tmp_path, "twin", source)
-    line = r"Square is ambiguous; write poisonjax.poisons.triggers:Square\(...\) or twin:Square\(...\)"
-    refused(lambda: override(plan, "poison.trigger=Square(2)"), line)
-    assert override(plan, "poison.trigger=twin:Square(2)").poison.trigger == twin.Square(2)
-    own = override(plan, "poison.trigger=poisonjax.poisons.triggers:Square(2)")
-    assert own.poison.trigger == Square(2) == through_json(own).poison.trigger
-    refused(lambda: override(plan, "poison.trigger=Circle()"), r"triggers:Square\(...\) or .*twin:Square\(...\)")
-    twin.Square.__name__ = "Gone"  # classes live as long as the process
+    line = (
+        r"BrightSquare is ambiguous; write poisonjax.poisons.triggers:BrightSquare\(...\) or twin:BrightSquare\(...\)"
+    )
+    refused(lambda: override(plan, "poison.trigger=BrightSquare(2)"), line)
+    assert override(plan, "poison.trigger=twin:BrightSquare(2)").poison.trigger == twin.BrightSquare(2)
+    own = override(plan, "poison.trigger=poisonjax.poisons.triggers:BrightSquare(2)")
+    assert own.poison.trigger == BrightSquare(2) == through_json(own).poison.trigger
+    refused(
+        lambda: override(plan, "poison.trigger=Circle()"), r"triggers:BrightSquare\(...\) or .*twin:BrightSquare\(...\)"
+    )
+    twin.BrightSquare.__name__ = "Gone"  # classes live as long as the process
 
 
 def test_a_type_that_is_defined_again_replaces_the_first(plan, tmp_path):
     source = """
         import dataclasses
-        from poisonjax.poisons import PatternTrigger, Square
+        from poisonjax.poisons import PatternTrigger, BrightSquare
 
         @dataclasses.dataclass(frozen=True)
-        class Again(Square):
+        class Again(BrightSquare):
             {field}: int = 1
     """
     first = loaded(tmp_path, "again", source.format(field="older"))  # by its length Python knows stale bytecode

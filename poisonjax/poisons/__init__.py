@@ -5,17 +5,17 @@ from poisonjax.poisons.badnets import BadNets
 from poisonjax.poisons.base import Poison, SurrogatePoison
 from poisonjax.poisons.clean_label import CleanLabel
 from poisonjax.poisons.no_poison import NoPoison
-from poisonjax.poisons.triggers import Corners, FourPixels, PatternTrigger, Square, Trigger
+from poisonjax.poisons.triggers import BrightSquare, Corners, FourPixels, PatternTrigger, Trigger
 
 __all__ = [
     "BadNets",
+    "BrightSquare",
     "CleanLabel",
     "Corners",
     "FourPixels",
     "NoPoison",
     "PatternTrigger",
     "Poison",
-    "Square",
     "SurrogatePoison",
     "Trigger",
     "choose",

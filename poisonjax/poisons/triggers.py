@@ -61,7 +61,7 @@ class FourPixels(PatternTrigger):
 
 
 @dataclasses.dataclass(frozen=True)
-class Square(PatternTrigger):
+class BrightSquare(PatternTrigger):
     """A bright square of size x size pixels in the lower right corner (Gu et al. 2019, section 5.2)."""
 
     size: int = 3

@@ -164,7 +164,7 @@ def folder(settings: dict[str, str]) -> str:
 
 
 def _spelled(value: str) -> str:
-    """The canonical spelling of a value: 0.1 for .10, Square(4) for Square( 4 )."""
+    """The canonical spelling of a value: 0.1 for .10, BrightSquare(4) for BrightSquare( 4 )."""
     try:
         return ast.unparse(ast.parse(value, mode="eval")).replace(" ", "")
     except SyntaxError:

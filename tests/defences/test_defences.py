@@ -82,7 +82,7 @@ ARMS = (
 
 def job(workdir, data_dir, *assignments, **settings) -> Run:
     plan = dataclasses.replace(mnist_badnets.experiment("smoke"), arms=ARMS, reported=())
-    loud = ("poison.target=0", "poison.rate=.3", "poison.trigger=Square(6)", "train.epochs=25")
+    loud = ("poison.target=0", "poison.rate=.3", "poison.trigger=BrightSquare(6)", "train.epochs=25")
     for assignment in (*loud, *assignments):
         plan = override(plan, assignment)
     return Run(plan, runner.load(plan, data_dir), workdir, "smoke", **settings)

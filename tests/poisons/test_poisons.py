@@ -13,13 +13,13 @@ from poisonjax.attacks import APGD, L2, PGD, Linf
 from poisonjax.overrides import members
 from poisonjax.poisons import (
     BadNets,
+    BrightSquare,
     CleanLabel,
     Corners,
     FourPixels,
     NoPoison,
     PatternTrigger,
     Poison,
-    Square,
     SurrogatePoison,
     Trigger,
     poisoned,
@@ -62,7 +62,7 @@ def logits_fn(x):
 LINF, TWO = PGD(Linf(0.3), 0.1, 5), PGD(L2(2.0), 0.5, 5, random_start=False)
 POISONS = {
     "badnets_all_to_one": BadNets(rate=0.1, target=3),
-    "badnets_all_to_all": BadNets(rate=0.25, trigger=Square(4, 0.5)),
+    "badnets_all_to_all": BadNets(rate=0.25, trigger=BrightSquare(4, 0.5)),
     "badnets_every_row": BadNets(rate=1.0, trigger=Corners(0.3)),
     "badnets_blended": BadNets(rate=0.2, trigger=Blended()),
     "clean_label_linf": CleanLabel(rate=0.33, target=9, attack=LINF, trigger=Corners(0.25)),
@@ -79,8 +79,8 @@ POOLS = {
 TRIGGERS = {
     "four_pixels": FourPixels(),
     "four_pixels_faint": FourPixels(0.25),
-    "square": Square(),
-    "square_large": Square(12, 0.1),
+    "square": BrightSquare(),
+    "square_large": BrightSquare(12, 0.1),
     "corners": Corners(),
     "corners_faint": Corners(0.25),
     "blended": Blended(),
@@ -186,7 +186,7 @@ def test_rows_of_a_surrogate_poison_are_crafted_before_they_are_applied(examples
 
 
 def test_to_one_class_leaves_a_single_target():
-    assert BadNets(0.2, trigger=Square()).to_one_class() == BadNets(0.2, 0, Square())
+    assert BadNets(0.2, trigger=BrightSquare()).to_one_class() == BadNets(0.2, 0, BrightSquare())
     others = [poison for name, poison in POISONS.items() if not name.startswith("badnets")]
     assert [poison.to_one_class() for poison in [BadNets(target=3), *others]] == [BadNets(target=3), *others]
 
@@ -230,8 +230,12 @@ def test_turners_corners_mirror_left_and_right():
 @pytest.mark.parametrize(
     ("trigger", "shape", "message"),
     [
-        (Square(100), (28, 28, 1), r"Square\(size=100, .*\) needs images of at least 100 x 100 pixels, got 28 x 28"),
-        (Square(13), (12, 14, 3), "at least 13 x 13 pixels, got 12 x 14"),
+        (
+            BrightSquare(100),
+            (28, 28, 1),
+            r"BrightSquare\(size=100, .*\) needs images of at least 100 x 100 pixels, got 28",
+        ),
+        (BrightSquare(13), (12, 14, 3), "at least 13 x 13 pixels, got 12 x 14"),
         (FourPixels(), (3, 28, 1), "at least 4 x 4 pixels, got 3 x 28"),
         (Corners(), (5, 5, 1), "at least 6 x 6 pixels, got 5 x 5"),
         (Cropped(), (12, 14, 1), r"BadNets.apply_trigger must keep the shape .*\(12, 14, 1\), got \(11, 14, 1\)"),
@@ -247,7 +251,7 @@ def test_a_trigger_that_does_not_fit_the_images_is_refused_before_training(trigg
 
 @pytest.mark.parametrize("name", [name for name, trigger in TRIGGERS.items() if isinstance(trigger, PatternTrigger)])
 def test_a_pattern_fits_an_image_of_its_own_size(name):
-    least = {FourPixels: 4, Square: getattr(TRIGGERS[name], "size", 0), Corners: 6}[type(TRIGGERS[name])]
+    least = {FourPixels: 4, BrightSquare: getattr(TRIGGERS[name], "size", 0), Corners: 6}[type(TRIGGERS[name])]
     smallest = TRIGGERS[name].pattern(least, least)
     assert np.abs(smallest).sum() == np.abs(TRIGGERS[name].pattern(28, 28)).sum()
 
@@ -271,8 +275,8 @@ def test_a_poison_without_classes_is_refused():
         (lambda: CleanLabel(target=-1), "target must be one of the classes"),
         (lambda: FourPixels(0.0), r"amplitude must lie in \(0, 1\]"),
         (lambda: Corners(1.2), "amplitude must lie"),
-        (lambda: Square(3, 2.0), "amplitude must lie"),
-        (lambda: Square(0), "size must be at least 1"),
+        (lambda: BrightSquare(3, 2.0), "amplitude must lie"),
+        (lambda: BrightSquare(0), "size must be at least 1"),
         (lambda: BadNets(1.0, target=3).select(jnp.arange(10), jax.random.key(0)), "10 rows are to be .* only 9"),
     ],
 )

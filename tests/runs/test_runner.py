@@ -29,7 +29,7 @@ def job(module, workdir, data_dir, *assignments, **settings):
 @pytest.fixture(scope="module")
 def loud(data_dir, tmp_path_factory):
     """A backdoor that nobody could miss."""
-    settings = ["poison.target=0", "poison.rate=.3", "poison.trigger=Square(6)", "train.epochs=25"]
+    settings = ["poison.target=0", "poison.rate=.3", "poison.trigger=BrightSquare(6)", "train.epochs=25"]
     settings += ["evaluation.attack=PGD(Linf(.1), step=.05, steps=3)"]
     asked = job(mnist_badnets, tmp_path_factory.mktemp("loud"), data_dir, *settings)
     return asked, runner.run(asked)

@@ -24,7 +24,7 @@ from tests.test_launch import start
         ("poison.target=none,0", "poison.target", ["none", "0"]),
         ("evaluation.attack.ball.eps=8/255,16/255", "evaluation.attack.ball.eps", ["8/255", "16/255"]),
         ("evaluation.attack.ball=Linf(.1),L2(2)", "evaluation.attack.ball", ["Linf(.1)", "L2(2)"]),
-        ("poison.trigger=FourPixels(),Square(4, .5)", "poison.trigger", ["FourPixels()", "Square(4, .5)"]),
+        ("poison.trigger=FourPixels(),BrightSquare(4, .5)", "poison.trigger", ["FourPixels()", "BrightSquare(4, .5)"]),
         ("evaluation.attack=PGD(L2(2), .5, 3),PGD(Linf(eps=.1), .1, 2)", "evaluation.attack", None),
     ],
 )
@@ -78,9 +78,9 @@ def test_bad_input_is_one_line_and_status_two_before_anything_is_written(case, t
 
 
 def test_a_part_may_be_set_where_the_whole_is_not_swept():
-    assert sweep.axes(["poison.trigger.size=3,4"], ["poison.trigger=Square()"])
+    assert sweep.axes(["poison.trigger.size=3,4"], ["poison.trigger=BrightSquare()"])
     with pytest.raises(ValueError, match=r"--set poison.trigger.size=3 would be lost"):
-        sweep.axes(["poison.trigger=FourPixels(),Square()"], ["poison.trigger.size=3"])
+        sweep.axes(["poison.trigger=FourPixels(),BrightSquare()"], ["poison.trigger.size=3"])
 
 
 def test_the_grid_is_every_combination_in_the_order_given_and_rows_are_kept_once():
