@@ -33,18 +33,3 @@ def dropped_programs():
     from poisonjax.runtime import distributed
 
     distributed.clear_caches()
-
-
-# Files that take a minute or more. With them first, no worker is left alone with one in the end.
-SLOW = ("runs/test_interruption", "test_launch", "runtime/test_processes", "data/test_prepare", "training", "attacks")
-
-
-def pytest_collection_modifyitems(items):
-    """Start with the slow files."""
-    folder = Path(__file__).parent
-
-    def place(item) -> int:
-        name = item.path.relative_to(folder).as_posix()
-        return next((at for at, slow in enumerate(SLOW) if name.startswith(slow)), len(SLOW))
-
-    items.sort(key=place)
