@@ -5,18 +5,17 @@ SciPy and scikit-learn are imported where they are used, since that takes second
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.evaluation.analysis import Analysis, Figure, Subject, Table
-from poisonjax.evaluation.victim import Victim, structure
+from poisonjax.evaluation.victim import Victim, map_rows
 from poisonjax.poisons.base import Poison
 from poisonjax.reports import statistics
 from poisonjax.reports.table import plain
-from poisonjax.runtime import distributed
 from poisonjax.types import Examples, take, to_unit
 
 LABELS = {
@@ -117,13 +116,10 @@ class Activations(Analysis):
         return {"tsne": tsne.figure(arrays, self, f"{title}: activations before the last layer")}
 
 
-@distributed.cached
-def _featurizer(victim: Hashable, poison: Poison) -> Callable:
-    def features(examples: Examples, victim: Victim) -> tuple:
-        x = to_unit(examples.image)
-        return tuple(victim.features(images).astype(jnp.float32) for images in (x, poison.apply_trigger(x)))
-
-    return distributed.over_rows(features)
+def _features(victim: Victim, examples: Examples, poison: Poison) -> tuple:
+    """Activations of examples [b], clean and triggered, [b d] each."""
+    x = to_unit(examples.image)
+    return tuple(victim.features(images).astype(jnp.float32) for images in (x, poison.apply_trigger(x)))
 
 
 def collect(
@@ -141,7 +137,7 @@ def collect(
     labels = np.asarray(examples.label)
     settings.check_labels(labels)
     rows = np.concatenate([np.flatnonzero(labels == one)[: settings.per_class] for one in np.unique(labels)])
-    clean, triggered = _featurizer(structure(victim), poison)(take(examples, rows), batch, victim, advance=advance)
+    clean, triggered = map_rows(_features, victim, take(examples, rows), batch, poison, advance=advance)
     return Collected(clean, triggered, labels[rows])
 
 

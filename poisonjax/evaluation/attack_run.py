@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks import Attack, CrossEntropy
+from poisonjax.attacks.rows import linf
 from poisonjax.evaluation.victim import Victim, structure
 from poisonjax.keys import row_keys
 from poisonjax.runtime import distributed
@@ -190,7 +191,7 @@ def _outputs(victim: Hashable, slopes: bool) -> Callable:
         if not slopes:
             return CleanOutputs(loss(x)[1], None)
         gradient, logits = jax.grad(loss, has_aux=True)(x)
-        return CleanOutputs(logits, jnp.max(jnp.abs(gradient), tuple(range(1, x.ndim))))
+        return CleanOutputs(logits, linf(gradient))
 
     return distributed.over_rows(outputs)
 

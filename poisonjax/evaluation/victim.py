@@ -77,13 +77,13 @@ def function_victim(logits_fn: LogitsFn) -> Victim:
     return Victim(Partial(_LogitsOnly(logits_fn)))
 
 
-def map_rows(fn: Callable, victim: Victim, examples: Examples, batch: int, *settings: Hashable) -> Any:
+def map_rows(fn: Callable, victim: Victim, examples: Examples, batch: int, *settings: Hashable, **options) -> Any:
     """Apply fn(victim, examples [b], *settings) -> tree [b ...] to examples [n], batch by batch: tree [n ...].
 
     victim: from `distributed.replicate`. fn: pure, traced by jax, and the same object at every call (no lambda), so
-    that its compiled program is found again. The result is on the host.
+    that its compiled program is found again. The result is on the host. options: of `over_rows`, as advance.
     """
-    return _mapped(structure(victim), fn, settings)(examples, min(batch, len(examples.label)), victim)
+    return _mapped(structure(victim), fn, settings)(examples, batch, victim, **options)
 
 
 @distributed.cached
