@@ -20,15 +20,8 @@ from poisonjax.runtime.checkpoint import Checkpoints
 from poisonjax.training import Interrupted, Objective, Training, fresh
 
 PACKAGE = pathlib.Path(__file__).parents[1]
-FOLDERS = (
-    ".",
-    "attacks",
-    "evaluation",
-    "models",
-    "runs",
-    "runtime",
-    "training",
-)  # code that networks and curves depend on
+# The code that networks and curves depend on, by folders of the package.
+FOLDERS = (".", "attacks", "evaluation", "models", "runs", "runtime", "training")
 
 
 def digest(job: Run, seed: int, model: Network, objective: Objective, settings: Training, stream: str) -> str | None:
@@ -65,8 +58,8 @@ def _ours(setting: Any) -> bool:
 @functools.cache
 def _code() -> str:
     """The digest of the source files that decide what training computes."""
-    files = [path for folder in FOLDERS for path in sorted((PACKAGE / folder).glob("*.py"))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    sources = [path for folder in FOLDERS for path in sorted((PACKAGE / folder).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 @contextlib.contextmanager
