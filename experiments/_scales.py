@@ -1,4 +1,4 @@
-"""What the experiments share: their arms, and their sizes for a laptop (small) and for tests (smoke)."""
+"""What the experiments share: their arms, and their scales (see `poisonjax.scales`)."""
 
 import dataclasses
 
@@ -39,9 +39,15 @@ def arms_by_size(networks: dict[str, Network], attack: LossAttack) -> tuple[Arm,
 
 
 def mnist(paper: Experiment, scale: str, small: Subset = All(), smoke: Subset = Stratified(300)) -> Experiment:
-    """paper: as it is. small: those of the 5,000 images of mnist_5k, and a small network. smoke: a few hundred."""
+    """The experiment at a scale: paper, or with a small network on all its data (full), mnist_5k (small) or less.
+
+    small, smoke: the rows of mnist_5k that are trained on.
+    """
     if scale == "paper":
         return _judged(paper, 1000)
+    if scale == "full":
+        plan = dataclasses.replace(paper, model=WongCNN())
+        return _judged(_trained(plan, Training(batch=100, epochs=10, optimizer=Adam(4e-3, Cosine()))), 500)
     if scale == "small":
         plan = dataclasses.replace(paper, data=Data("mnist_5k", small), model=WongCNN())
         return _judged(_trained(plan, Training(batch=100, epochs=16, optimizer=Adam(4e-3, Cosine()))), 200, 5)
@@ -51,12 +57,16 @@ def mnist(paper: Experiment, scale: str, small: Subset = All(), smoke: Subset = 
 def cifar10(
     paper: Experiment, scale: str, small: Network | None = None, smoke: Network | None = None, rows: int = 20_000
 ) -> Experiment:
-    """paper: as it is. small: a subset of the prepared data set, and a network that a laptop can train. smoke: tiny.
+    """The experiment at a scale: paper, shorter on all its data (full), on a subset (small), or on a thousand images.
 
-    small, smoke: the networks, those of `mnist` if not given. rows: of the training data at small scale.
+    small: the network of the full and small scales; None for the experiment's own (full) and WongCNN (small). smoke:
+    that of the smoke scale, WongCNN if not given. rows: of the training data at small scale.
     """
     if scale == "paper":
         return _judged(paper, 1000)
+    if scale == "full":
+        plan = dataclasses.replace(paper, model=small or paper.model)
+        return _judged(_trained(plan, Training(batch=100, epochs=12, optimizer=Adam(1e-3, Cosine()))), 500)
     if scale == "small":
         model = small or WongCNN(filters=(32, 64), hidden=128)
         data = Data("cifar10", Stratified(rows), Stratified(1000))

@@ -15,7 +15,12 @@ from poisonjax.training import Adam, Cosine
 from . import cifar10_badnets, cifar10_badnets_resnet18
 from ._scales import at, cifar10
 
-CNN = {"paper": ReportCifarCNN(), "small": WongCNN((32, 64), 128), "smoke": WongCNN((4, 8), 16)}
+CNN = {
+    "paper": ReportCifarCNN(),
+    "full": ReportCifarCNN(),
+    "small": WongCNN((32, 64), 128),
+    "smoke": WongCNN((4, 8), 16),
+}
 
 
 def experiment(scale: str) -> Experiment:

@@ -20,7 +20,7 @@ def networks(scale: str) -> dict[str, Network]:
     """By size."""
     if scale == "paper":
         return {f"x{n}": ResNet18(n, dtype="bfloat16") for n in (4, 8, 16, 32, 64)}
-    return {f"x{n}": WongCNN((n, 2 * n), 4 * n) for n in ((1, 4, 16, 32) if scale == "small" else (1, 2, 3))}
+    return {f"x{n}": WongCNN((n, 2 * n), 4 * n) for n in ((1, 4, 16, 32) if scale != "smoke" else (1, 2, 3))}
 
 
 def experiment(scale: str) -> Experiment:

@@ -38,7 +38,7 @@ EPS = Linf(0.3)
 
 def suite(scale: str) -> AttackSuite:
     """Published budgets at paper scale, a share of them below, where Adam takes steps the larger for it."""
-    share = {"paper": 1, "small": 5, "smoke": 500}[scale]
+    share = {"paper": 1, "full": 1, "small": 5, "smoke": 500}[scale]
 
     def few(steps: int, least: int = 2) -> int:
         return max(least, steps // share)
@@ -61,7 +61,7 @@ def suite(scale: str) -> AttackSuite:
         "boundary": Boundary(queries=few(25_000, 150)),
         "hop_skip_jump": HopSkipJump(queries=few(25_000, 400)),
     }
-    images, batch = {"paper": (1000, 250), "small": (200, 100), "smoke": (4, 4)}[scale]
+    images, batch = {"paper": (1000, 250), "full": (500, 250), "small": (200, 100), "smoke": (4, 4)}[scale]
     return AttackSuite(tuple(NamedAttack(name, attack) for name, attack in trials.items()), images, batch)
 
 

@@ -20,7 +20,7 @@ def networks(scale: str) -> dict[str, Network]:
     """By size."""
     if scale == "paper":
         return {f"x{n}": MadryCNN((2 * n, 4 * n), 64 * n) for n in (1, 2, 4, 8, 16, 32)}
-    return {f"x{n}": WongCNN((n, 2 * n), 6 * n) for n in ((1, 2, 4, 8, 16) if scale == "small" else (1, 2, 3))}
+    return {f"x{n}": WongCNN((n, 2 * n), 6 * n) for n in ((1, 2, 4, 8, 16) if scale != "smoke" else (1, 2, 3))}
 
 
 def experiment(scale: str) -> Experiment:

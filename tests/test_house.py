@@ -13,7 +13,7 @@ HEADLESS = {"What", "How", "Whether", "Who", "Whom", "Whose", "If", "Of", "That"
 # Each may import itself and those in earlier lines; those of one line do not import each other. Entrances, files called
 # __main__, come last, wherever they are.
 ORDER = (
-    ("types", "spelling"),
+    ("types", "spelling", "scales"),
     ("keys", "runtime"),
     ("attacks", "models", "data"),
     ("poisons",),

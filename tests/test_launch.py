@@ -38,7 +38,10 @@ REFUSED = {
     "misspelt experiment": (["--experiment=mnist_cleanlabel"], "did you mean mnist_clean_label?"),
     "unknown flag": (["--experimnt=mnist_badnets"], "unknown flag '--experimnt'; did you mean --experiment?"),
     "no flag at all": (["mnist_badnets"], "unexpected argument 'mnist_badnets'; flags start with --"),
-    "unknown scale": (["--scale=large"], "--scale=large: unknown value 'large'; allowed are auto, smoke, small, paper"),
+    "unknown scale": (
+        ["--scale=large"],
+        "--scale=large: unknown value 'large'; allowed are auto, smoke, small, full, paper",
+    ),
     "no seeds": (["--seeds=0"], "--seeds=0: must be a whole number of at least 1"),
     "seeds no number": (["--seeds=two"], "--seeds=two: must be a whole number of at least 1"),
     "negative interval": (["--save_every=-1"], "--save_every=-1: must be a number of at least 0, such as 0.1 or 8/255"),

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from poisonjax.cli.parser import RESUME, Parser, complain, notice
 from poisonjax.runs import experiments
+from poisonjax.scales import SCALES
 
 BEGAN = time.monotonic()
 
@@ -17,7 +18,7 @@ def parser(prog: str) -> Parser:
     flag = Parser(prog, __doc__.partition(":")[0])
     flag.text("experiment", "name (see --list), file or module of an experiment")
     flag.text("workdir", "folder, or gs://... of a bucket, of the run; default: runs/<experiment>/<scale>")
-    flag.choice("scale", "auto is small on a CPU, else paper", ("auto", "smoke", "small", "paper"), "auto")
+    flag.choice("scale", "auto is small on a CPU, else paper", ("auto", *reversed(SCALES)), "auto")
     flag.text("data_dir", "folder of the tfds data sets; default: tfds's own")
     flag.whole("seeds", "number of seeds; more on the same workdir add to those done", least=1, default=1)
     flag.repeated("set", "section.field=value, as in poison.rate=.05")

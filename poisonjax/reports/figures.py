@@ -138,12 +138,12 @@ def capacity(record: dict) -> Figure:
 
 
 def draw(record: dict, others: dict[str, Figure], folder: pathlib.Path) -> list[str]:
-    """Write the figures that follow from the record, and others {name: figure}; return the names of all files."""
+    """Write the figures that follow from the record, and others {name: figure}; return the names of all pictures."""
     folder.mkdir(exist_ok=True)
     made = others | {"curves": curves(record), "bars": bars(record)}
     if len({metrics["parameters"] for metrics in record["arms"].values()}) > 2:
         made["capacity"] = capacity(record)
-    made = {f"{name}.png": figure for name, figure in made.items()}
     for name, figure in made.items():
-        _save(figure, folder / name)
-    return list(made)
+        _save(figure, folder / f"{name}.png")
+    kept = [path.name for path in sorted(folder.glob("*.png")) if path.stem not in made]
+    return kept + [f"{name}.png" for name in made]

@@ -1,11 +1,13 @@
 """The record of a run as one JSON object, from which tables, figures and pages are made."""
 
+import functools
 import importlib.metadata
 import os
 import pathlib
 import platform
 import shlex
 import subprocess
+from collections.abc import Iterable
 
 import jax
 
@@ -18,14 +20,15 @@ from poisonjax.reports import statistics, verdict
 from poisonjax.reports.upgrade import FORMAT
 
 
-def environment() -> dict:
-    """The software, the device and the commit that made a number."""
+def environment(commits: Iterable[str]) -> dict:
+    """The software, the device and the commits that made the numbers; seeds may come from several."""
     device = jax.devices()[0]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     machine = {"device": device.device_kind, "device_count": jax.device_count(), "cpu_count": os.cpu_count()}
-    return {"python": platform.python_version()} | versions | machine | {"commit": commit()}
+    return {"python": platform.python_version()} | versions | machine | {"commit": ", ".join(dict.fromkeys(commits))}
 
 
+@functools.cache
 def commit() -> str:
     """The commit of the code that runs, `-dirty` if files differ from it; `unknown` outside a git checkout."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
@@ -55,6 +58,7 @@ def _arm(results: list[dict]) -> dict:
         "train_images_per_second": images / seconds if seconds else None,
         "seconds": seconds,
         "history": [result["history"] for result in results],
+        "says": results[0]["says"],
     }
 
 
@@ -108,7 +112,8 @@ def _conclusions(experiment: Experiment, arms: dict, audits: dict, scale: str, c
 
 def _dataset(dataset: Dataset) -> dict:
     rows = {"train": len(dataset.train.label), "test": len(dataset.test.label)}
-    return {"name": dataset.name, "version": dataset.version, **rows, "sha256": dataset.sha256}
+    known = {"name": dataset.name, "version": dataset.version, "sha256": dataset.sha256}
+    return known | rows | {"label_names": list(dataset.label_names)}
 
 
 def build(
@@ -146,5 +151,5 @@ def build(
         "poison": poison,
         **conclusions,
         "warnings": [*warnings, *_lines(audits), *_lines(_by_arm(results, seeds, "notes"))],
-        "environment": environment(),
+        "environment": environment(result["commit"] for of in results.values() for result in of),
     }

@@ -5,8 +5,11 @@ import numpy as np
 from poisonjax.evaluation.metrics import Count
 from poisonjax.experiment import Experiment, Reported
 from poisonjax.reports import statistics
+from poisonjax.scales import COMPARED
 
 GATE_METRIC = "attack_success_rate"
+SURVIVES, WEAKENED, REMOVED = "survives", "weakened", "removed"  # what becomes of a backdoor
+FAILED, VOID = "attack failed", "void"  # why nothing is known about it
 
 
 def gate(experiment: Experiment, arms: dict) -> dict | None:
@@ -44,12 +47,12 @@ def verdict(interval: list[float] | None, reported: float, tolerance: float, usa
 
 
 def obstacle(scale: str, changed: list[str], gated: dict | None, audit: list[str]) -> str | None:
-    """The reason a run cannot be compared with a reported number; None for a sound run in the published setting."""
+    """The reason a run cannot be compared with a reported number; None for a sound run of the published experiment."""
     if gated is not None and not gated["passed"]:
         return "the attack did not work on standard training"
     if audit:
         return "; ".join(audit)
-    if scale != "paper":
+    if scale not in COMPARED:
         return f"the {scale} scale is not the published setting"
     return f"settings were changed: {', '.join(changed)}" if changed else None
 
@@ -74,12 +77,12 @@ def compare(
 ) -> list[dict]:
     """Each reported number beside ours, with a verdict and its reason."""
     return [
-        _compared(experiment, arms, row, obstacle(scale, changed, gated, audits[row.arm]))
+        _compared(experiment, arms, row, scale, obstacle(scale, changed, gated, audits[row.arm]))
         for row in experiment.compared()
     ]
 
 
-def _compared(experiment: Experiment, arms: dict, row: Reported, obstacle: str | None) -> dict:
+def _compared(experiment: Experiment, arms: dict, row: Reported, scale: str, obstacle: str | None) -> dict:
     cell, tolerance = _cell(arms, row), experiment.evaluation.tolerance
     found = verdict(cell["ci95"], row.value, tolerance, obstacle is None)
     return {
@@ -92,15 +95,22 @@ def _compared(experiment: Experiment, arms: dict, row: Reported, obstacle: str |
         "std": cell["std"],
         "ci95": cell["ci95"],
         "verdict": found,
-        "reason": "" if found == "reproduced" else obstacle or _why(experiment, arms, row, cell["ci95"]),
+        "reason": "" if found == "reproduced" else obstacle or _why(experiment, arms, row, scale, cell["ci95"]),
     }
 
 
-def _why(experiment: Experiment, arms: dict, row: Reported, interval: list[float] | None) -> str:
+def _why(experiment: Experiment, arms: dict, row: Reported, scale: str, interval: list[float] | None) -> str:
     """The reason a comparable number was not reproduced, as far as this run shows."""
     if interval is None:
         return "the metric is undefined here (no image counts)"
-    return _control_explains(experiment, arms, row) or row.note or "another value was measured in the same setting"
+    same = "in the same setting" if scale == "paper" else f"on the same data, in {_trained(experiment, row.arm)}"
+    return _control_explains(experiment, arms, row) or row.note or f"another value was measured {same}"
+
+
+def _trained(experiment: Experiment, name: str) -> str:
+    """The network of an arm and the length of its training, as in `WongCNN after 10 epochs`."""
+    arm = next(arm for arm in experiment.arms if arm.name == name)
+    return f"{type(experiment.model_of(arm)).__name__} after {experiment.training_of(arm).epochs} epochs"
 
 
 def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[str]) -> list[str]:
@@ -108,15 +118,21 @@ def reasons(experiment: Experiment, rows: list[dict], scale: str, changed: list[
     if not rows:
         return []
     found = []
-    if scale != "paper":
+    if scale == "full":
+        trained = {_trained(experiment, row["arm"]): None for row in rows}
+        found.append(
+            "at full scale data, poison and attacks are those of the report; networks and lengths are not "
+            f"({', '.join(trained)})"
+        )
+    elif scale not in COMPARED:
         found.append(
             f"the {scale} scale is not the published setting (another data set, network and length), so no reported "
             "number can be confirmed or refuted here"
         )
     if changed:
         found.append(f"settings were changed from the published ones: {', '.join(changed)}")
-    if not found:
-        found = [f"{row['table']}, {row['arm']}, {row['metric']}: {row['reason']}" for row in rows if row["reason"]]
+    if not changed and scale in COMPARED:
+        found += [f"{row['table']}, {row['arm']}, {row['metric']}: {row['reason']}" for row in rows if row["reason"]]
     return found + (list(experiment.caveats) if any(row["verdict"] != "reproduced" for row in rows) else [])
 
 
@@ -174,11 +190,23 @@ def _outcome(arm: str, arms: dict, threshold: float, clean: float | None, audit:
     if audit:
         return f"nothing can be concluded about {arm} ({'; '.join(audit)})"
     rate = arms[arm][GATE_METRIC]["mean"]
-    excess = _excess(rate, clean or 0.0)
+    said = {
+        SURVIVES: f"the backdoor survives {arm}",
+        WEAKENED: f"{arm} weakens the backdoor but does not remove it",
+        REMOVED: f"{arm} removes the backdoor",
+    }
+    return f"{said[fate(rate, clean, threshold)]} ({rate:.1%})"
+
+
+def fate(rate: float, control: float | None, threshold: float) -> str:
+    """What becomes of a working backdoor, whose attack success rate without the poison is control, if measured.
+
+    SURVIVES: it passes the gate still. REMOVED: as without the poison, within 5 points. WEAKENED: between the two.
+    """
+    excess = _excess(rate, control or 0.0)
     if excess is not None and excess >= threshold:
-        return f"the backdoor survives {arm} ({rate:.1%})"
-    gone = clean is not None and rate <= clean + 0.05
-    return f"{arm} {'removes the backdoor' if gone else 'weakens the backdoor but does not remove it'} ({rate:.1%})"
+        return SURVIVES
+    return REMOVED if control is not None and rate <= control + 0.05 else WEAKENED
 
 
 def _baseline(arms: dict, audits: dict[str, list[str]]) -> str:

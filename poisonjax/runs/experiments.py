@@ -84,7 +84,7 @@ def build(given: str, scale: str) -> "Experiment":
 def get_experiment(name: str, scale: str = "small") -> "Experiment":
     """An experiment of poisonjax by its name, or of a file or module, to run or to derive another from.
 
-    scale: smoke (seconds), small (minutes on a laptop) or paper. ValueError if there is none, or it cannot be built.
+    scale: one of `poisonjax.scales.SCALES`. ValueError if there is none, or it cannot be built.
     """
     import_types()
     return build(name, scale)

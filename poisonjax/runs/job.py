@@ -51,9 +51,13 @@ class Run:
 
 
 class PoisonedData(NamedTuple):
-    """The training data of the poisoned arms. rows: the `index` of those that were changed. facts: for the record."""
+    """The training data of the poisoned arms.
 
-    train: Examples | HostData
+    train: makes them, crafting the poison if that has not been done; for the networks that are still to be trained.
+    rows: the `index` of those that are changed. facts: for the record.
+    """
+
+    train: Callable[[], Examples | HostData]
     rows: np.ndarray
     facts: dict
 

@@ -1,6 +1,7 @@
 """Metrics and analyses of one trained network of a run."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,16 @@ from poisonjax.runtime.workdir import save_arrays
 from poisonjax.types import take
 
 
-def judge(job: Run, seed: int, name: str, victim: Victim) -> tuple[dict[str, Count], list[str]]:
-    """Every metric of a network on the devices, and what makes them meaningless."""
+class Judgement(NamedTuple):
+    """Every metric of a network, what makes them meaningless, and the predictions behind them."""
+
+    counts: dict[str, Count]
+    audit: list[str]
+    predictions: metrics.Predictions
+
+
+def judge(job: Run, seed: int, name: str, victim: Victim) -> Judgement:
+    """The judgement of a network on the devices."""
     plan, (labels, targets), classes = job.experiment, target_labels(job), job.dataset.classes
     with progress(job, f"seed {seed} {name} test", len(labels)) as advance:
         predictions = predict(job, seed, victim, plan.evaluation.attack, advance)
@@ -31,7 +40,7 @@ def judge(job: Run, seed: int, name: str, victim: Victim) -> tuple[dict[str, Cou
         counts |= metrics.rejections(labels, targets, predictions, classes)
     if plan.evaluation.autoattack is not None and name != ATTACKER:
         counts["autoattack_accuracy"] = _autoattack(job, seed, name, victim)
-    return counts, found
+    return Judgement(counts, found, predictions)
 
 
 def _autoattack(job: Run, seed: int, name: str, victim: Victim) -> Count:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from poisonjax.data import Dataset
 from poisonjax.evaluation import metrics
@@ -21,10 +22,11 @@ from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import say
 from poisonjax.runs.job import ATTACKER, PoisonedData, Run, folder, progress, store, training_data
 from poisonjax.runs.judging import analyse, judge
-from poisonjax.runs.pictures import pictures
+from poisonjax.runs.pictures import pictures, says, shown
 from poisonjax.runs.training import defended, train
 from poisonjax.runtime import distributed
-from poisonjax.runtime.workdir import cached_json, write_atomic
+from poisonjax.runtime.workdir import cached_json, save_arrays, write_atomic
+from poisonjax.training.prefetch import HostData
 from poisonjax.types import Array, Examples, take
 
 
@@ -62,15 +64,23 @@ def one_seed(job: Run, seed: int) -> tuple[PoisonedData, dict[str, dict]]:
 
 
 def poison_data(job: Run, seed: int) -> PoisonedData:
-    """The training data as the attacker leaves it."""
+    """The training data as the attacker leaves it. Of a seed that is done only the facts are needed, which are kept."""
     poison, clean = job.experiment.poison, job.dataset.train
     chosen = np.asarray(poison.select(jnp.asarray(clean.label), stream_key(seed, "poison")))
-    facts, apply = {"rows": int(chosen.sum()), "of": len(chosen)}, poison.apply
-    if poison.needs_surrogate:
-        rows, facts[ATTACKER] = craft(job, seed, take(clean, chosen))
-        apply = poison.crafted(rows)
-    rows = clean.index[chosen]
-    return PoisonedData(training_data(job, lambda examples: poisoned(apply, examples, rows)), rows, facts)
+    rows, crafted = clean.index[chosen], functools.cache(lambda: craft(job, seed, take(clean, chosen)))
+
+    def facts() -> dict:
+        counted = {"rows": int(chosen.sum()), "of": len(chosen)}
+        return counted | ({ATTACKER: crafted()[1]} if poison.needs_surrogate else {})
+
+    def train() -> Examples | HostData:
+        apply = poison.crafted(crafted()[0]) if poison.needs_surrogate else poison.apply
+        return training_data(job, lambda examples: poisoned(apply, examples, rows))
+
+    place = folder(job, seed, "poison.json")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    kept = cached_json(place, facts, warn=say, share=distributed.from_primary)
+    return PoisonedData(functools.cache(train), rows, kept)
 
 
 def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
@@ -92,7 +102,7 @@ def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, di
         key = distributed.replicate(stream_key(seed, "craft"))
         crafter = _crafter(structure(victim), plan.poison)
         made = crafter(rows, plan.evaluation.batch, victim, key, advance=advance)
-    counts, _ = judge(job, seed, ATTACKER, victim)
+    counts = judge(job, seed, ATTACKER, victim).counts
     return made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
 
 
@@ -115,16 +125,18 @@ def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> d
 def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
     fitted, victim, removed = defended(job, seed, arm, poisoning)
     victim = distributed.replicate(victim)
-    counts, audit = judge(job, seed, arm.name, victim)
+    counts, audit, predictions = judge(job, seed, arm.name, victim)
     return {
         "analyses": {each.name: analyse(job, seed, arm, victim, each) for each in job.experiment.analyses},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
         "audit": audit,
+        "says": says(job, predictions),
         "notes": metrics.catastrophic_overfitting(fitted.history),
         "history": _ending(fitted.history, counts),
         "images": fitted.images,
         "seconds": fitted.seconds,
+        "commit": record.commit(),
     }
 
 
@@ -135,7 +147,16 @@ def _ending(history: list[dict], counts: dict[str, Count]) -> list[dict]:
 
 
 def write(job: Run, made: dict, poisoning: PoisonedData) -> None:
-    """Figures, report.md and, last of all, record.json."""
-    names = figures.draw(made, pictures(job, poisoning), job.workdir / "figures")
+    """Figures, report.md and, last of all, record.json. Pictures are of the first seed: more seeds change none."""
+    first = not (job.workdir / "record.json").exists()
+    names = figures.draw(made, _pictures(job, poisoning) if first else {}, job.workdir / "figures")
     write_atomic(job.workdir / "report.md", table.markdown(made, [f"figures/{name}" for name in names]))
     write_atomic(job.workdir / "record.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
+
+
+def _pictures(job: Run, poisoning: PoisonedData) -> dict[str, Figure]:
+    """The figures that do not follow from the record alone; the images in them are kept for others."""
+    images = shown(job, poisoning)
+    if images is not None:
+        save_arrays(job.workdir / "shown.npz", images)
+    return pictures(job, images)

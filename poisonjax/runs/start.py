@@ -62,7 +62,7 @@ def run(
 
     workdir: a folder, or gs://... of a bucket, for record.json, report.md, figures and checkpoints; it belongs to this
     experiment alone, and to this process while it runs. Default: runs/<name>/<scale>. seeds: 0 to seeds - 1; more of
-    them on the same workdir add to those done. scale: recorded; only "paper" is compared with reported numbers.
+    them on the same workdir add to those done. scale: recorded; "paper" and "full" are compared with reported numbers.
     changed: the overrides that led to the experiment, recorded. The others are those of `Settings`.
 
     ValueError for bad input and for a workdir that is in use or belongs to another run. `training.Interrupted` after

@@ -26,7 +26,7 @@ MONITORED = 200  # test images
 def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> tuple[Fitted, Victim, dict[str, Count]]:
     """The trained network of an arm, the network to judge, and the training rows that its defence removed."""
     plan, model = job.experiment, job.experiment.model_of(arm)
-    settings, examples = plan.training_of(arm), poisoning.train if arm.poisoned else training_data(job)
+    settings, examples = plan.training_of(arm), poisoning.train() if arm.poisoned else training_data(job)
     if arm.defence is None:
         clean = not (arm.poisoned and plan.poisoned)
         fitted = train(job, seed, arm.name, model, arm.objective, settings, examples, clean)

@@ -157,6 +157,7 @@ def test_a_baseline_has_no_gate_and_says_how_good_it_is(plan):
         (0.9, "paper", [], [], ""),
         (0.4, "paper", [], [], "the attack did not work on standard training"),  # that proves no defence
         (0.9, "small", [], [], "the small scale is not the published setting"),
+        (0.9, "full", [], [], ""),
         (0.9, "paper", ["train.epochs=1"], [], "settings were changed: train.epochs=1"),
         (0.9, "paper", [], ["collapsed"], "collapsed"),
     ],
@@ -194,6 +195,16 @@ def test_reasons_say_what_was_not_the_published_setting(plan):
     lines = verdict.reasons(plan, [{"verdict": "inconclusive"}], "small", ["poison.rate=.1"])
     assert "small scale" in lines[0] and "poison.rate=.1" in lines[1] and set(plan.caveats) <= set(lines)
     assert verdict.reasons(plan, [], "small", ["poison.rate=.1"]) == [], "nothing to differ from"
+
+
+def test_the_full_scale_is_compared_and_says_in_what_it_differs(plan):
+    plan = dataclasses.replace(plan, reported=(Reported("T", "pgd_at", "clean_accuracy", 0.9),))
+    made = arms(0.9, 0.5, 0.0)
+    rows = verdict.compare(plan, made, "full", [], verdict.gate(plan, made), NO_AUDIT)
+    assert rows[0]["verdict"] == "not_reproduced" and "ReportCNN after 20 epochs" in rows[0]["reason"]
+    first, second, *_ = verdict.reasons(plan, rows, "full", [])
+    assert first.startswith("at full scale data, poison and attacks are those of the report")
+    assert second == f"T, pgd_at, clean_accuracy: {rows[0]['reason']}"
 
 
 def test_every_metric_has_a_label():

@@ -1,6 +1,7 @@
 """A run on real images: each arm learns from its own data, and a request to stop is obeyed."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from poisonjax.keys import stream_key
 from poisonjax.overrides import override
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run
-from poisonjax.runs.pictures import poison_grid
+from poisonjax.runs.pictures import Shown, poison_grid, shown
+from poisonjax.runtime.workdir import load_arrays
 from poisonjax.training import Interrupted
 
 WEAK = PGD(Linf(0.1), step=0.05, steps=3)  # a network of the smoke scale is too small for more
@@ -56,12 +58,18 @@ def test_curves_end_at_the_final_metrics(loud):
 
 
 def test_the_picture_shows_poisoned_rows(loud):
-    asked, _ = loud
-    columns, labels = poison_grid(asked, runner.poison_data(asked, 0))
+    asked, record = loud
+    images = shown(asked, runner.poison_data(asked, 0))
+    columns, labels = poison_grid(images)
     changed = np.abs(columns["perturbation"]).max((1, 2, 3))
     assert (changed > 0).all() and all(label.endswith("labelled 0") for label in labels)
     np.testing.assert_allclose(columns["poisoned"], columns["training image"] + columns["perturbation"], atol=1e-6)
     assert (columns["test image, triggered"][:, -6:, -6:] == 1).all()
+    assert (images.target == 0).all() and (images.test_label != 0).all()
+    kept = load_arrays(asked.workdir / "shown.npz", Shown)
+    assert all(np.array_equal(a, b) for a, b in zip(kept, images, strict=True))
+    says = {arm: metrics["says"] for arm, metrics in record["arms"].items()}
+    assert says["standard"]["triggered"] == [0, 0, 0, 0] and 0 not in says["standard_clean_data"]["clean"]
 
 
 def test_seeds_differ_and_arms_share_a_start(data_dir, tmp_path):
@@ -70,6 +78,20 @@ def test_seeds_differ_and_arms_share_a_start(data_dir, tmp_path):
     assert (first != other) and (stream_key(0, "network") != first)
     rows = [runner.poison_data(asked, seed).rows for seed in (0, 1)]
     assert len(rows[0]) == len(rows[1]) == 10 and set(rows[0]) != set(rows[1])
+
+
+def test_a_seed_that_is_done_is_neither_crafted_nor_drawn_again(data_dir, tmp_path, monkeypatch):
+    asked = job(mnist_clean_label, tmp_path, data_dir, "train.max_steps=1", "surrogate.train.max_steps=1")
+    before = runner.run(asked)
+    picture = (tmp_path / "figures" / "images.png").read_bytes()
+    for checkpoints in [*tmp_path.rglob("checkpoints")]:
+        shutil.rmtree(checkpoints)
+    crafted, craft = [], runner.craft
+    monkeypatch.setattr(runner, "craft", lambda job, seed, rows: crafted.append(seed) or craft(job, seed, rows))
+    after = runner.run(dataclasses.replace(asked, seeds=2))
+    assert crafted == [1] and after["poison"][0] == before["poison"][0]
+    assert (tmp_path / "figures" / "images.png").read_bytes() == picture
+    assert "![figures/images.png]" in (tmp_path / "report.md").read_text()
 
 
 def test_stop_while_judging_keeps_nothing_half_done(data_dir, tmp_path):

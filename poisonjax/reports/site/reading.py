@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jsonschema
 
 from poisonjax.reports.upgrade import FORMAT, upgraded
+from poisonjax.scales import rank
 
 HERE = pathlib.Path(__file__).parent
 FORMATS = {"record": FORMAT, "sweep": 1}  # the newest that are read
@@ -45,7 +46,7 @@ class Sweep(NamedTuple):
 
 
 class Collection(NamedTuple):
-    """Everything there is to show, the paper scale first, then by path. runs: without the points of sweeps."""
+    """Everything there is to show, the largest scale first, then by path. runs: without the points of sweeps."""
 
     runs: tuple[Run, ...]
     sweeps: tuple[Sweep, ...]
@@ -58,8 +59,8 @@ def collect(folder: pathlib.Path) -> Collection:
     runs = [_run(path, folder) for path in sorted(folder.rglob("record.json")) if path.parent not in of_points]
     sweeps = [_sweep(path, document, folder) for path, document in documents.items()]
     return Collection(
-        tuple(sorted(runs, key=lambda run: (run.record["scale"] != "paper", run.path.as_posix()))),
-        tuple(sorted(sweeps, key=lambda sweep: (sweep.document["scale"] != "paper", sweep.path.as_posix()))),
+        tuple(sorted(runs, key=lambda run: (rank(run.record["scale"]), run.path.as_posix()))),
+        tuple(sorted(sweeps, key=lambda sweep: (rank(sweep.document["scale"]), sweep.path.as_posix()))),
     )
 
 
