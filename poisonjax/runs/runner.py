@@ -23,6 +23,7 @@ from poisonjax.reports.console import say
 from poisonjax.runs.job import ATTACKER, PoisonedData, Run, folder, progress, store, training_data
 from poisonjax.runs.judging import analyse, judge
 from poisonjax.runs.pictures import pictures, says, shown
+from poisonjax.runs.shared import CLEAN
 from poisonjax.runs.training import defended, train
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import cached_json, save_arrays, write_atomic
@@ -96,7 +97,7 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
 
 def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     plan, attacker = job.experiment, job.experiment.surrogate
-    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), clean=True)
+    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), CLEAN)
     victim = distributed.replicate(network_victim(plan.model, fitted.state))
     with progress(job, f"seed {seed} poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))
