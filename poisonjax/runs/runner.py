@@ -124,13 +124,14 @@ def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> d
 
 
 def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
-    fitted, victim, removed = defended(job, seed, arm, poisoning)
+    fitted, victim, removed, detection = defended(job, seed, arm, poisoning)
     victim = distributed.replicate(victim)
     counts, audit, predictions = judge(job, seed, arm.name, victim)
     return {
         "analyses": {each.name: analyse(job, seed, arm, victim, each) for each in job.experiment.analyses},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
+        "detection": detection,
         "audit": audit,
         "says": says(job, predictions),
         "notes": metrics.catastrophic_overfitting(fitted.history),

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
-from poisonjax.defences import Context, shielded
+from poisonjax.defences import Context, Selection, shielded
 from poisonjax.evaluation import metrics
+from poisonjax.evaluation.detection import detection
 from poisonjax.evaluation.metrics import Count
 from poisonjax.evaluation.victim import Victim, network_victim
 from poisonjax.experiment import Arm
@@ -24,14 +26,27 @@ from poisonjax.types import Examples, take
 MONITORED = 200  # test images
 
 
-def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> tuple[Fitted, Victim, dict[str, Count]]:
-    """The trained network of an arm, the network to judge, and the training rows that its defence removed."""
+class Defended(NamedTuple):
+    """The trained network of an arm, and the network to judge.
+
+    removed: the training rows that its defence removed. detection: how well its suspicion tells poisoned rows, empty
+    where it tells none.
+    """
+
+    fitted: Fitted
+    victim: Victim
+    removed: dict[str, Count]
+    detection: dict[str, float | None]
+
+
+def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended:
+    """One arm, trained and behind its defence."""
     plan, model = job.experiment, job.experiment.model_of(arm)
     settings, examples = plan.training_of(arm), poisoning.train() if arm.poisoned else training_data(job)
     origin = POISONED if arm.poisoned and plan.poisoned else CLEAN
     if arm.defence is None:
         fitted = train(job, seed, arm.name, model, arm.objective, settings, examples, origin)
-        return fitted, network_victim(model, fitted.state), {}
+        return Defended(fitted, network_victim(model, fitted.state), {}, {})
 
     def fit_another(name: str, objective: Objective, rows: Examples) -> Victim:
         own = origin if rows is whole else None
@@ -43,16 +58,16 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> tuple[Fi
     context = Context(
         whole, job.dataset.classes, plan.evaluation.batch, stream_key(seed, f"defence {arm.name}"), fit_another
     )
-    kept = arm.defence.select(context)
+    selected = arm.defence.select(context)
+    kept, suspicion = selected if isinstance(selected, Selection) else (selected, None)
     fitted = train(job, seed, arm.name, model, arm.defence.objective(arm.objective), settings, kept)
     victim = network_victim(model, fitted.state)
     shield = arm.defence.shield(victim, context._replace(train=kept))
     believed = kept.index if shield.keep is None else kept.index[np.asarray(shield.keep)]
-    rows = poisoning.rows if arm.poisoned else whole.index[:0]
-    removed = metrics.removals(
-        whole.label, np.isin(whole.index, rows), np.isin(whole.index, believed), job.dataset.classes
-    )
-    return fitted, shielded(victim, shield), removed
+    poisoned = np.isin(whole.index, poisoning.rows if arm.poisoned else ())
+    removed = metrics.removals(whole.label, poisoned, np.isin(whole.index, believed), job.dataset.classes)
+    found = {} if suspicion is None else detection(np.asarray(suspicion), poisoned)
+    return Defended(fitted, shielded(victim, shield), removed, found)
 
 
 def train(
