@@ -47,27 +47,28 @@ PANELS = {
     "mmd2": "MMD² of triggered and clean activations",
 }
 FRACTIONS = ("train_accuracy", "clean_accuracy", "attack_success_rate", "robust_accuracy")
+WARMED = "eps reaches its full size"
 CROWDED = 8  # markers on a line, at most
 
 
 def history(axis: Axes, record: dict, field: str, looks: dict[str, Look], theme: Theme) -> None:
     """Draw a field of the histories by epoch, one line per seed, and where eps stops growing."""
-    shown = []
+    shown, width = [], 1.6 if len(record["seeds"]) == 1 else 1.1
     for arm, metrics in record["arms"].items():
         for rows in metrics["history"]:
             ys = [np.nan if row.get(field) is None else row[field] for row in rows]
             every = -(-len(rows) // CROWDED) or 1
-            axis.plot([row["epoch"] for row in rows], ys, lw=1.5, ms=4, markevery=every, **looks[arm].line(theme))
+            axis.plot([row["epoch"] for row in rows], ys, lw=width, ms=4, markevery=every, **looks[arm].line(theme))
             shown += ys
     if field in FRACTIONS:
         style.percent_axis(axis, shown)
     axis.set_xlabel("epoch")
     axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    for end in _warmups(record):
+    for end in warmups(record):
         axis.axvline(end, color=theme.quiet, lw=0.8, dashes=(2, 2), zorder=0)
 
 
-def _warmups(record: dict) -> list[float]:
+def warmups(record: dict) -> list[float]:
     """The epochs, before the last, until which the eps of adversarial training grows."""
     shares = {arm["name"]: arm["objective"].get("eps_warmup") for arm in record["config"].get("arms", [])}
     ends = {
@@ -94,14 +95,17 @@ def curves(record: dict) -> Figure:
     for axis, name in zip(axes, panels, strict=False):
         history(axis, record, name, looks, LIGHT)
         axis.set_title(capitalized(PANELS[name]))
-    handles = {arm: Line2D([], [], lw=1.5, ms=5, **look.line(LIGHT)) for arm, look in looks.items()}
-    if _warmups(record):
-        handles["eps reaches its full size"] = Line2D([], [], color=LIGHT.quiet, lw=0.8, dashes=(2, 2))
+    handles = {arm: Line2D([], [], lw=1.6, ms=5, **look.line(LIGHT)) for arm, look in looks.items()}
+    if warmups(record):
+        handles[WARMED] = Line2D([], [], color=LIGHT.quiet, lw=0.8, dashes=(2, 2))
     style.legend(figure, handles)
     return figure
 
 
 # Results
+
+DIAMOND = {"ls": "none", "marker": "D", "ms": 8, "mfc": "none", "mec": LIGHT.ink, "mew": 1.2}
+CROSS = {"ls": "none", "marker": "x", "ms": 7, "mew": 1.8, "color": LIGHT.quiet}
 
 
 @style.styled
@@ -143,7 +147,9 @@ def _panel(axis: Axes, record: dict, name: str, wide: bool) -> None:
         if has(record["arms"][arm], name):
             _dot(axis, row, record["arms"][arm][name], look, bool(audit(record, arm)))
         for place, value in enumerate(reported(record, arm, name)):
-            axis.plot(100 * value, row + 0.24 * place, "D", ms=8, mfc="none", mec=LIGHT.ink, mew=1.2, zorder=4)
+            axis.plot(
+                100 * value, row + 0.24 * place, "D", ms=8, mfc="none", mec=LIGHT.ink, mew=1.2, clip_on=False, zorder=4
+            )
     heading = capitalized(LABELS[name]) + ", %"
     axis.set_title(heading if wide else heading.replace(" ", "\n", 1))
     axis.set_xlim(-5, 105)
@@ -156,11 +162,11 @@ def _dot(axis: Axes, row: int, metric: dict, look: Look, void: bool) -> None:
     """The mean with its interval and its value; a cross where it means nothing."""
     mean, (low, high) = 100 * metric["mean"], (100 * end for end in metric["ci95"] or [metric["mean"]] * 2)
     if void:
-        axis.plot(mean, row, "x", ms=7, mew=1.8, color=LIGHT.quiet, zorder=3)
+        axis.plot(mean, row, **CROSS, clip_on=False, zorder=3)
         return
     line = look.line(LIGHT) | {"linestyle": "none"}
     error = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
-    axis.errorbar(mean, row, xerr=error, ms=7, elinewidth=2, capsize=3, zorder=3, **line)
+    axis.errorbar(mean, row, xerr=error, ms=7, elinewidth=2, capsize=3, clip_on=False, zorder=3, **line)
     axis.annotate(f"{mean:.1f}", (mean, row), (0, 6), textcoords="offset points", ha="center", fontsize=style.SMALL)
 
 
@@ -188,11 +194,11 @@ def _handles(record: dict, names: list[str]) -> dict[str, Line2D | Patch]:
     arms, arm = record["arms"], control(record)
     signs = {"measured, 95% interval": Line2D([], [], color=LIGHT.ink, marker="o", ms=7, lw=2)}
     if any(reported(record, each, name) for each in arms for name in names):
-        signs["reported"] = Line2D([], [], ls="none", marker="D", ms=8, mfc="none", mec=LIGHT.ink, mew=1.2)
+        signs["reported"] = Line2D([], [], **DIAMOND)
     if arm is not None and RATE in names:
         signs[f"control, 95% interval: {arm}"] = Patch(color=LIGHT.quiet, alpha=0.25, lw=0)
     if any(audit(record, each) for each in arms):
-        signs["void: means nothing"] = Line2D([], [], ls="none", marker="x", ms=7, mew=1.8, color=LIGHT.quiet)
+        signs["void: means nothing"] = Line2D([], [], **CROSS)
     return signs
 
 
