@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from poisonjax.evaluation.analysis import Analysis, Subject
 from poisonjax.evaluation.attack_run import attacked
 from poisonjax.evaluation.victim import structure
-from poisonjax.reports import style
 from poisonjax.reports.images import Column, class_name, perturbation, sheet
 from poisonjax.types import take
 
@@ -50,7 +49,6 @@ class AdversarialExample(Analysis):
         attack = attacked(structure(subject.victim), subject.attack)
         return Shown(*attack(few, len(few.label), subject.victim, subject.key), np.asarray(few.label))
 
-    @style.styled
     def figures(self, arrays: dict[str, NamedTuple], title: str, names: tuple[str, ...]) -> dict[str, Figure]:
         """A row for each image; what each network says of it before and under attack."""
         labels = [f"true: {class_name(label, names)}" for label in next(iter(arrays.values())).labels]

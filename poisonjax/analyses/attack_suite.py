@@ -10,7 +10,7 @@ import numpy as np
 from poisonjax.attacks import Attack
 from poisonjax.evaluation import attack_run, masking
 from poisonjax.evaluation.analysis import Analysis, Figure, Subject, Table
-from poisonjax.reports import statistics, style
+from poisonjax.reports import statistics
 from poisonjax.reports.images import Column, class_name, sheet
 from poisonjax.reports.table import plain, spread
 from poisonjax.runtime import distributed
@@ -112,7 +112,6 @@ class AttackSuite(Analysis):
         stages = [[arm, name, at, spread(left)] for arm, name, cells in results for at, left in cells["stages"].items()]
         return [*tables, Table("", ["arm", "attack", "after", "robust accuracy %"], stages)] if stages else tables
 
-    @style.styled
     def figures(self, arrays: dict[str, Collected], title: str, names: tuple[str, ...]) -> dict[str, Figure]:
         """Some images, one row each, beside the adversarial image of every attack; a picture for each arm."""
         return {f"attacks_{arm}": self._grid(of, f"{title}: attacks on {arm}", names) for arm, of in arrays.items()}

@@ -55,6 +55,7 @@ def class_name(label: int, names: Sequence[str]) -> str:
     return str(names[label]) if names else str(label)
 
 
+@style.styled
 def sheet(
     title: str, labels: list[str], columns: list[Column], first: Column | None = None, setting: str = "", group: int = 1
 ) -> Figure:

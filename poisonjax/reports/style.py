@@ -28,7 +28,7 @@ class Theme(NamedTuple):
 
 
 # Okabe and Ito's (2008) blue, vermilion, green, purple, yellow and sky blue, which colour-blind readers can tell apart,
-# and violet. Some are darker on white, all lighter on black, so that each has a contrast of 3 with the paper.
+# and violet. Some are darker on white, all lighter on black, so that each has a contrast of about 3 with the paper.
 LIGHT = Theme(
     paper="#ffffff",
     ink="#1b1f24",
@@ -74,7 +74,7 @@ class _Kind(NamedTuple):
 
 # Of the trainings of the report, by the beginning of their names; the longer names first.
 KINDS = {"standard": _Kind(0, "o"), "pgd_at_as_reported": _Kind(2, "^"), "pgd_at": _Kind(1, "s")}
-OTHERS = (_Kind(3, "D"), _Kind(4, "v"), _Kind(5, "P"), _Kind(6, "p"))  # in their order
+OTHERS = (_Kind(3, "v"), _Kind(4, "P"), _Kind(5, "*"), _Kind(6, "p"))  # in their order
 CONTROL = _Kind(GREY, "o")
 UNPOISONED = "_clean_data"  # how the names of controls end
 
