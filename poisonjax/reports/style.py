@@ -133,6 +133,7 @@ def rc(theme: Theme) -> dict:
         "ytick.labelsize": SMALL,
         "legend.fontsize": SMALL,
         "legend.frameon": False,
+        "legend.handlelength": 3.0,
     }
 
 
@@ -154,7 +155,7 @@ def sheet(height: float, title: str, setting: str = "", width: float = WIDTH) ->
 def legend(figure: Figure, handles: dict[str, Artist]) -> None:
     """A legend {label: sign} below the pictures, where it hides nothing, in its order, row by row."""
     labels = list(handles)
-    columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, labels))))))
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.7 + 0.075 * max(map(len, labels))))))
     order = [label for column in range(columns) for label in labels[column::columns]]  # matplotlib goes by columns
     figure.legend([handles[label] for label in order], order, loc="outside lower left", ncols=columns)
 
