@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from poisonjax.reports import arms
 from poisonjax.reports.site.reading import Run
 from poisonjax.reports.table import audit, percent, plural, rows
 from poisonjax.reports.verdict import FAILED, REMOVED, SURVIVES, VOID, WEAKENED, fate
@@ -55,7 +56,7 @@ def cases(runs: Iterable[Run]) -> list[Case]:
         same = repr([record["config"].get(part) for part in ("data", "model", "poison", "train")])
         if record["attack_gate"] is None or record["changed"] or record["experiment"] in chosen or same in seen:
             continue
-        if _defended(record):
+        if arms.defended(record):
             seen.add(same)
             chosen[record["experiment"]] = _case(run)
     return [chosen[name] for name in sorted(chosen, key=_order)]
@@ -70,28 +71,15 @@ def _order(name: str) -> tuple[bool, str]:
     return not name.startswith("mnist"), name
 
 
-def _arms(record: dict) -> list[dict]:
-    """The settings of the arms that are in the record."""
-    return [arm for arm in record["config"].get("arms", []) if arm["name"] in record["arms"]]
-
-
-def _defends(arm: dict) -> bool:
-    return arm["objective"]["type"] != "Standard" or arm.get("defence") is not None
-
-
-def _defended(record: dict) -> list[str]:
-    return [arm["name"] for arm in _arms(record) if arm["poisoned"] and _defends(arm)]
-
-
 def _control(record: dict) -> float | None:
-    """The attack success rate of a sound network that no poison touched, with a defence if there is one."""
-    clean = sorted((arm for arm in _arms(record) if not arm["poisoned"]), key=_defends, reverse=True)
-    return next((record["arms"][arm["name"]][RATE]["mean"] for arm in clean if not audit(record, arm["name"])), None)
+    """The attack success rate of the control, of a defence if there is one."""
+    arm = arms.control(record)
+    return None if arm is None else record["arms"][arm][RATE]["mean"]
 
 
 def _case(run: Run) -> Case:
     record, control = run.record, _control(run.record)
-    outcomes = {name: _outcome(record, name, control) for name in _defended(record)}
+    outcomes = {name: _outcome(record, name, control) for name in arms.defended(record)}
     asked = outcomes.get(QUESTION) or next(iter(outcomes.values()))
     sound = [each for each in outcomes.values() if each.fate != VOID and each.rate["mean"] is not None]
     best = min(sound, key=lambda each: each.rate["mean"], default=None)

@@ -151,14 +151,14 @@ def _ending(history: list[dict], counts: dict[str, Count]) -> list[dict]:
 def write(job: Run, made: dict, poisoning: PoisonedData) -> None:
     """Figures, report.md and, last of all, record.json. Pictures are of the first seed: more seeds change none."""
     first = not (job.workdir / "record.json").exists()
-    names = figures.draw(made, _pictures(job, poisoning) if first else {}, job.workdir / "figures")
+    names = figures.draw(made, _pictures(job, poisoning, made) if first else {}, job.workdir / "figures")
     write_atomic(job.workdir / "report.md", table.markdown(made, [f"figures/{name}" for name in names]))
     write_atomic(job.workdir / "record.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
 
 
-def _pictures(job: Run, poisoning: PoisonedData) -> dict[str, Figure]:
+def _pictures(job: Run, poisoning: PoisonedData, made: dict) -> dict[str, Figure]:
     """The figures that do not follow from the record alone; the images in them are kept for others."""
     images = shown(job, poisoning)
     if images is not None:
         save_arrays(job.workdir / "shown.npz", images)
-    return pictures(job, images)
+    return pictures(job, images, made)

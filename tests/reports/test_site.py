@@ -17,7 +17,7 @@ import pytest
 from poisonjax.cli import report
 from poisonjax.reports import __main__ as command
 from poisonjax.reports import record as written_record
-from poisonjax.reports import table
+from poisonjax.reports import style, table
 from poisonjax.reports.site import charts, folder, pages, reading, views
 from poisonjax.reports.site.numbers import flat
 from poisonjax.reports.upgrade import upgraded
@@ -454,13 +454,12 @@ def test_curves_and_figures_are_on_the_page(records, site):
 
 
 def test_a_curve_has_a_line_for_each_arm_and_seed():
-    made = synthetic.record(seeds=2, rates={f"arm_{at}": {} for at in range(12)})
-    drawn = charts.curves(made)["training loss"]
+    names = ("standard", "pgd_at", "filter", "pgd_at_clean_data")
+    drawn = charts.curves(synthetic.record(seeds=2, rates={name: {} for name in names}))["training loss"]
     lines = re.findall(r"<path d=\"[^\"]*\" clip-path=[^>]*stroke: var\(--series-(\d)\)", drawn)
-    assert len(lines) == 24
-    assert {*map(int, lines)} == set(range(charts.COLOURS))
-    looks = [tuple(charts.look(series).values()) for series in range(12)]
-    assert len({*looks}) == 12, "twelve arms look different"
+    slots = [style.looks(names)[name].slot for name in names]
+    assert lines == [str(slot) for slot in slots for _ in range(2)] and slots[-1] == style.GREY
+    assert [re.search(r"--series-(\d)", sample)[1] for sample in charts.key(names).values()] == [*map(str, slots)]
 
 
 def test_without_a_poison_attack_metrics_are_dashes(site):
