@@ -4,7 +4,8 @@ import dataclasses
 import shlex
 from types import SimpleNamespace
 
-from poisonjax.cli.parser import RESUME, Parser, complain, notice
+from poisonjax.cli.parser import Parser, complain, notice
+from poisonjax.cli.stopping import RESUME, answering_ctrl_c
 
 
 def parser(prog: str) -> Parser:
@@ -27,17 +28,16 @@ def parser(prog: str) -> Parser:
 
 
 def main(words: list[str], prog: str) -> int:
-    """Attack a network; return the exit status: 0 done; 1 the machine failed; 2 bad input; 130 stopped."""
+    """Attack a network; return the exit status: 0 done; 1 the machine failed; 2 bad input."""
     try:
         args = parser(prog).parse(words)
         notice(prog, "loading JAX ...")
-        return _evaluate(args, shlex.join([*prog.split(), *words]))
+        with answering_ctrl_c(prog):
+            return _evaluate(args, shlex.join([*prog.split(), *words]))
     except ValueError as error:
         return complain(prog, error, 2)
     except OSError as error:
         return complain(prog, f"{error}; {RESUME}", 1)
-    except KeyboardInterrupt:
-        return complain(prog, f"stopped; {RESUME}", 130)
 
 
 def _evaluate(args: SimpleNamespace, command: str) -> int:

@@ -1,5 +1,6 @@
 """absl flags as all commands have them: one set per command, and an error is one line and exit status 2."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -9,8 +10,6 @@ from typing import Any
 from absl import flags
 
 from poisonjax.spelling import unknown
-
-RESUME = "progress saved so far is intact; run the same command again to resume"
 
 
 class Parser:
@@ -137,6 +136,11 @@ def notice(prog: str, line: str) -> None:
     """One line for a person who waits at a terminal; logs and pipes are spared it."""
     if sys.stderr.isatty():
         print(f"{prog}: {line}", file=sys.stderr, flush=True)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal on standard output; None for a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def dispatch(prog: str, words: list[str], commands: dict[str, tuple[str, Callable[[list[str], str], int]]]) -> int:

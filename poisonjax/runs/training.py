@@ -12,9 +12,8 @@ from poisonjax.evaluation.victim import Victim, network_victim
 from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
-from poisonjax.reports.console import TrainingBar
 from poisonjax.runs import shared
-from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_data
+from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_bar, training_data
 from poisonjax.runs.judging import predict, subject_of
 from poisonjax.training import Fitted, Objective, Training, TrainState, fit
 from poisonjax.training.prefetch import HostData
@@ -68,13 +67,12 @@ def train(
     """
     own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
-    curves = job.workdir / "tensorboard" / name / str(seed)
     probe = functools.partial(_probe, job, seed, name, model, objective, clean)
     kept, what = store(job, seed, name), f"seed {seed} {name}"
     known_as = shared.digest(job, seed, model, objective, settings, own) if clean else None
     with (
         shared.exchange(job, known_as, what, kept, model, objective, settings),
-        TrainingBar(what, curves, job.stop_requested, job.advanced) as bar,
+        training_bar(job, seed, name) as bar,
     ):
         return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every)
 
