@@ -35,11 +35,13 @@ def enter(command: Callable[[list[str], str], int] = main, prog: str = "poisonja
     Ctrl-C exits without Python's own clean-up, which waits for native threads that still compile, and may crash there.
     """
     try:
-        sys.exit(command(sys.argv[1:], prog))
-    except KeyboardInterrupt:
-        complain(prog, STOPPED_AT_ONCE, STOPPED)
+        status = command(sys.argv[1:], prog)
         sys.stdout.flush()
-        os._exit(STOPPED)
+    except KeyboardInterrupt:
+        os._exit(complain(prog, STOPPED_AT_ONCE, STOPPED))
+    except BrokenPipeError:  # of head, which has read enough
+        os._exit(1)
+    sys.exit(status)
 
 
 def _run(name: str, words: list[str], prog: str) -> int:
