@@ -786,7 +786,9 @@ def test_a_full_disk_leaves_the_old_site(broken, good, tmp_path, capsys, monkeyp
 
 
 def test_tables_are_renewed(tmp_path, monkeypatch):
-    monkeypatch.setattr("poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"})
+    monkeypatch.setattr(
+        "poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"}
+    )
     assert command.main(["tables"]) == 0
     assert (tmp_path / "README.md").read_text() == f"tables of {ROOT.name}"
 
