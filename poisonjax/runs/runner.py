@@ -20,7 +20,18 @@ from poisonjax.poisons import poisoned
 from poisonjax.poisons.base import Poison
 from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import say
-from poisonjax.runs.job import ATTACKER, PoisonedData, Run, folder, progress, store, training_data
+from poisonjax.runs.job import (
+    ATTACKER,
+    PoisonedData,
+    Run,
+    folder,
+    key,
+    progress,
+    scheduled,
+    store,
+    training_data,
+    visited,
+)
 from poisonjax.runs.judging import analyse, judge
 from poisonjax.runs.pictures import pictures, says, shown
 from poisonjax.runs.shared import CLEAN
@@ -44,9 +55,8 @@ def load(experiment: Experiment, data_dir: str | None) -> Dataset:
 
 def run(job: Run) -> dict:
     """Poison, train and judge, seed by seed; write figures, report.md and record.json; the record."""
+    (job,) = scheduled([job]) if job.agenda.empty else [job]
     warnings, seeds = job.experiment.warnings(), range(job.seeds)
-    for line in warnings if job.changed else ():  # the settings of an experiment's file are meant
-        say(f"warning: {line}")
     poisonings, judged = zip(*distributed.map_over_devices(lambda seed: one_seed(job, seed), seeds), strict=True)
     results = {arm.name: [of[arm.name] for of in judged] for arm in job.experiment.arms}
     facts = [of.facts for of in poisonings]
@@ -54,6 +64,7 @@ def run(job: Run) -> dict:
         job.experiment, job.dataset, job.scale, list(job.changed), list(seeds), results, facts, warnings, job.source
     )
     if distributed.is_primary():
+        say("writing the report and its figures ...")
         write(job, made, poisonings[0])
     return made
 
@@ -81,6 +92,7 @@ def poison_data(job: Run, seed: int) -> PoisonedData:
     place = folder(job, seed, "poison.json")
     place.parent.mkdir(parents=True, exist_ok=True)
     kept = cached_json(place, facts, warn=say, share=distributed.from_primary)
+    job.agenda.passed(key(job, seed, ATTACKER))
     return PoisonedData(functools.cache(train), rows, kept)
 
 
@@ -89,7 +101,8 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     kept = store(job, seed, "crafted")
     found = kept.latest(rows)
     if found is None:
-        made, facts = _attack_surrogate(job, seed, rows)
+        with visited(job, seed, ATTACKER):
+            made, facts = _attack_surrogate(job, seed, rows)
         kept.save(0, made, facts)
         return made, facts
     return found[1:]
@@ -99,7 +112,7 @@ def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, di
     plan, attacker = job.experiment, job.experiment.surrogate
     fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), CLEAN)
     victim = distributed.replicate(network_victim(plan.model, fitted.state))
-    with progress(job, f"seed {seed} poison", len(rows.label)) as advance:
+    with progress(job, seed, ATTACKER, "poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))
         crafter = _crafter(structure(victim), plan.poison)
         made = crafter(rows, plan.evaluation.batch, victim, key, advance=advance)
@@ -119,8 +132,16 @@ def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> d
     """One arm of one seed, as the record needs it; computed once."""
     place = folder(job, seed, arm.name)
     place.mkdir(parents=True, exist_ok=True)
-    compute = functools.partial(_result, job, seed, arm, poisoning)
-    return cached_json(place / "result.json", compute, warn=say, share=distributed.from_primary)
+
+    def compute() -> dict:
+        with visited(job, seed, arm.name):
+            return _result(job, seed, arm, poisoning)
+
+    made = cached_json(place / "result.json", compute, warn=say, share=distributed.from_primary)
+    own = key(job, seed, arm.name)
+    if job.agenda.passed(own):
+        say(f"{job.agenda.title(own)}: already done")
+    return made
 
 
 def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:

@@ -14,9 +14,8 @@ from poisonjax.evaluation.victim import Victim, network_victim
 from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
-from poisonjax.reports.console import TrainingBar
 from poisonjax.runs import shared
-from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_data
+from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_bar, training_data
 from poisonjax.runs.judging import predict, subject_of
 from poisonjax.runs.shared import CLEAN, POISONED
 from poisonjax.training import Fitted, Objective, Training, TrainState, fit
@@ -87,13 +86,12 @@ def train(
     """
     own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
-    curves = job.workdir / "tensorboard" / name / str(seed)
     probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN)
     kept, what = store(job, seed, name), f"seed {seed} {name}"
     place = shared.place(job, seed, origin, model, objective, settings, own)
     with (
         shared.exchange(job, place, what, kept, model, objective, settings),
-        TrainingBar(what, curves, job.stop_requested, job.advanced) as bar,
+        training_bar(job, seed, name) as bar,
     ):
         return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every)
 

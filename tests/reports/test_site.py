@@ -14,7 +14,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from poisonjax.cli import report
 from poisonjax.reports import __main__ as command
 from poisonjax.reports import record as written_record
 from poisonjax.reports import style, table
@@ -786,13 +785,15 @@ def test_a_full_disk_leaves_the_old_site(broken, good, tmp_path, capsys, monkeyp
 
 
 def test_tables_are_renewed(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"})
+    monkeypatch.setattr(
+        "poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"}
+    )
     assert command.main(["tables"]) == 0
     assert (tmp_path / "README.md").read_text() == f"tables of {ROOT.name}"
 
 
 def test_without_a_command_the_usage_is_shown_and_nothing_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(report, "pages", lambda root: {tmp_path / "README.md": "tables"})
+    monkeypatch.setattr("poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": "tables"})
     assert command.main([]) == 2
     shown = capsys.readouterr()
     assert not shown.out and shown.err.startswith("usage: python -m poisonjax.reports COMMAND")
