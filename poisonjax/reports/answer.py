@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from poisonjax.reports.site.reading import Run
-from poisonjax.reports.table import audit, percent, plural, rows
+from poisonjax.reports.table import audit, named, percent, plural, rows
 from poisonjax.reports.verdict import FAILED, REMOVED, SURVIVES, VOID, WEAKENED, fate
 from poisonjax.scales import rank
 
@@ -51,7 +51,7 @@ def cases(runs: Iterable[Run]) -> list[Case]:
         same = repr([record["config"].get(part) for part in ("data", "model", "poison", "train")])
         if record["attack_gate"] is None or record["changed"] or record["experiment"] in chosen or same in seen:
             continue
-        if _defended(record):
+        if _defended(record) and "standard" in record["arms"]:
             seen.add(same)
             chosen[record["experiment"]] = _case(run)
     return [chosen[name] for name in sorted(chosen, key=_order)]
@@ -71,12 +71,12 @@ def _defends(arm: dict) -> bool:
 
 
 def _defended(record: dict) -> list[str]:
-    return [arm["name"] for arm in _arms(record) if arm["poisoned"] and _defends(arm)]
+    return [arm["name"] for arm in _arms(record) if arm.get("poisoned", True) and _defends(arm)]
 
 
 def _control(record: dict) -> float | None:
     """The attack success rate of a sound network that no poison touched, with a defence if there is one."""
-    clean = sorted((arm for arm in _arms(record) if not arm["poisoned"]), key=_defends, reverse=True)
+    clean = sorted((arm for arm in _arms(record) if not arm.get("poisoned", True)), key=_defends, reverse=True)
     return next((record["arms"][arm["name"]][RATE]["mean"] for arm in clean if not audit(record, arm["name"])), None)
 
 
@@ -98,19 +98,25 @@ def _outcome(record: dict, name: str, control: float | None) -> Outcome:
 
 def network(case: Case) -> str:
     """The network of a case."""
-    return case.run.record["config"]["model"]["type"]
+    return _plain(named(case.run.record["config"].get("model")))
+
+
+def _plain(name: str) -> str:
+    """The name of a type without the file that it comes from."""
+    return name.rpartition(":")[2]
 
 
 def data(case: Case) -> str:
     """The data set of a case, and that classes are rare where they are."""
-    subset = case.run.record["config"]["data"]["train"]["type"]
+    subset = named(case.run.record["config"].get("data", {}).get("train"))
     return case.run.record["dataset"]["name"] + (", unbalanced" if subset == "Unbalanced" else "")
 
 
 def poison(case: Case) -> str:
     """The poison of a case in words: its type, and all-to-all where it has no single target."""
-    settings = case.run.record["config"]["poison"]
-    words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]+$)", " ", settings["type"]) if settings["type"] != "BadNets" else "BadNets"
+    settings = case.run.record["config"].get("poison") or {"type": "–"}
+    name = _plain(settings["type"])
+    words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]+$)", " ", name) if name != "BadNets" else name
     return words + (", all-to-all" if settings.get("target", 0) is None else "")
 
 
@@ -145,21 +151,35 @@ def matrix(found: list[Case]) -> str:
 
 def headline(found: list[Case]) -> str:
     """The answer in a sentence for each fate, naming the networks and the attacks that it is true of."""
-    asked = [(each, [case for case in found if case.asked.fate == each]) for each in MEANINGS]
-    return " ".join(_sentence(each, of) for each, of in asked if of)
+    return " ".join(sentence for _, sentence in sentences(found))
+
+
+def sentences(found: list[Case]) -> list[tuple[str, str]]:
+    """(fate, sentence) of each fate that a defence in question leads to, in the order of MEANINGS."""
+    asked = [(each, training(case)) for each in MEANINGS for case in found if case.asked.fate == each]
+    of = {pair: [case for case in found if (case.asked.fate, training(case)) == pair] for pair in asked}
+    return [(fate, _sentence(fate, defence, same)) for (fate, defence), same in of.items()]
+
+
+def training(case: Case) -> str:
+    """The defence in question: PGD adversarial training, or else the name of its arm."""
+    arm = next(arm for arm in _arms(case.run.record) if arm["name"] == case.asked.arm)
+    attack = arm["objective"].get("attack")
+    plain = arm["objective"]["type"] == "AdversarialTraining" and arm.get("defence") is None
+    return "PGD adversarial training" if plain and attack and attack.get("type") == "PGD" else case.asked.arm
 
 
 VERBS = {
     SURVIVES: "**does not remove** the backdoor of",
-    WEAKENED: "**weakens, but does not remove** that of",
-    REMOVED: "**removes** that of",
+    WEAKENED: "**weakens, but does not remove** the backdoor of",
+    REMOVED: "**removes** the backdoor of",
 }
 
 
-def _sentence(outcome: str, found: list[Case]) -> str:
+def _sentence(outcome: str, defence: str, found: list[Case]) -> str:
     where = "; ".join(f"{poison(case)} in {network(case)} on {data(case)}{_rates(case)}" for case in found)
     if outcome in VERBS:
-        return f"PGD adversarial training {VERBS[outcome]} {where}."
+        return f"{defence} {VERBS[outcome]} {where}."
     return f"Nothing follows for {where}: {MEANINGS[outcome].partition(':')[0]}."
 
 
