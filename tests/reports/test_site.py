@@ -556,6 +556,19 @@ def test_the_answer_has_a_sentence_for_each_fate_that_names_its_networks(answere
     assert all(f"{answer.SIGNS[fate]} {fate} {meaning}" in legend for fate, meaning in answer.MEANINGS.items())
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_the_answer_names_the_defence_that_it_is_about(tmp_path):
+    rates = {"standard": 0.9, "filter": 0.03, "clean": 0.02}
+    plain = {"objective": {"type": "Standard"}}
+    parts = {"filter": plain | {"defence": {"type": "mine:Filter"}}, "clean": plain | {"poisoned": False}}
+    made = synthetic.record(rates={arm: {"attack_success_rate": rate} for arm, rate in rates.items()}, parts=parts)
+    synthetic.save(tmp_path / "records", made)
+    text = Page(build(tmp_path / "records", tmp_path / "site")["index.html"].decode()).text
+    filtered = f"filter {100 * made['arms']['filter']['attack_success_rate']['mean']:.2f} best defence"
+    assert "filter removes the backdoor of" in text and filtered in text
+    assert "PGD adversarial training" not in text
+
+
 def test_the_first_page_has_three_pictures(answered):
     page = Page(answered["index.html"].decode())
     assert [attributes["src"] for tag, attributes in page.tags if tag == "img"] == [
