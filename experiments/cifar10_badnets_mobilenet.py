@@ -31,4 +31,4 @@ def experiment(scale: str) -> Experiment:
             Reported("T9", "pgd_at_as_reported", "attack_success_rate", 0.1018),
         ),
     )
-    return cifar10(paper, scale, MobileNet(alpha=0.25), MobileNet(alpha=0.0625))
+    return cifar10(paper, scale, MobileNet(alpha=0.25))

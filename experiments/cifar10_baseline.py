@@ -52,4 +52,4 @@ def experiment(scale: str) -> Experiment:
         ),
         caveats=(),
     )
-    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=8000)
+    return cifar10(paper, scale, ResNet18(filters=8), rows=8000)

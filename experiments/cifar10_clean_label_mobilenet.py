@@ -29,4 +29,4 @@ def experiment(scale: str) -> Experiment:
         ),
         reported=(),
     )
-    return cifar10(paper, scale, MobileNet(alpha=0.25), MobileNet(alpha=0.0625))
+    return cifar10(paper, scale, MobileNet(alpha=0.25))

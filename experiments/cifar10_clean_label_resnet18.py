@@ -27,4 +27,4 @@ def experiment(scale: str) -> Experiment:
         surrogate=dataclasses.replace(base.surrogate, train=dataclasses.replace(network.train, epochs=15)),
         reported=(),
     )
-    return cifar10(paper, scale, ResNet18(filters=8), ResNet18(filters=2), rows=7000)
+    return cifar10(paper, scale, ResNet18(filters=8), rows=7000)

@@ -15,6 +15,15 @@ os.environ.setdefault("MPLCONFIGDIR", os.environ["JAX_COMPILATION_CACHE_DIR"])
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="poisonjax-")  # networks of other versions are not for tests
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+# The slowest files, to be handed out first, so that no process ends with a long one while the other is idle.
+SLOWEST = ("test_launch", "test_interruption", "test_autoattack", "test_devices", "test_processes", "test_extending")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first; the others stay in their order."""
+    rank = {name: at for at, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> str:

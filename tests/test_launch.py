@@ -111,7 +111,7 @@ POISONED = {  # rows: 33 % of a class of 30, 10 % of 300, 40 % of a class of 10
     "cifar10_badnets_resnet18": 5,
     "cifar10_clean_label": 4,
 }
-CURVES_AND_BARS = {"curves.png", "bars.png"}
+CURVES_AND_RESULTS = {"curves.png", "results.png"}
 FIGURES = {  # beside these two and, where somebody attacks, images.png
     "cifar10_adversarial_example": {"example.png"},
     "cifar10_activations": {"tsne.png"},
@@ -168,7 +168,7 @@ def test_every_experiment_ends_with_record_report_figures_curves_and_checkpoints
     finished, record = smoke(name), recorded(smoke(name))
     report = (finished / "report.md").read_text()
     images = set() if record["attack_gate"] is None else {"images.png"}
-    expected = CURVES_AND_BARS | images | FIGURES.get(name, set())
+    expected = CURVES_AND_RESULTS | images | FIGURES.get(name, set())
     assert {path.name for path in (finished / "figures").iterdir()} == expected
     for figure in expected:
         assert (finished / "figures" / figure).read_bytes().startswith(b"\x89PNG") and f"figures/{figure}" in report

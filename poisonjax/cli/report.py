@@ -3,7 +3,9 @@
 import pathlib
 
 from poisonjax.cli.parser import Parser, complain, dispatch
+from poisonjax.reports import hero
 from poisonjax.reports.site import folder
+from poisonjax.reports.site.reading import collect
 from poisonjax.reports.summary import pages
 from poisonjax.runtime.workdir import write_atomic
 
@@ -11,7 +13,7 @@ from poisonjax.runtime.workdir import write_atomic
 def main(words: list[str], prog: str) -> int:
     """Run a command; return the exit status: 0 done, 1 the machine failed, 2 invalid input."""
     commands = {
-        "tables": ("renew the tables of README.md and results/README.md in this checkout", _tables),
+        "tables": ("renew README.md, its picture and results/README.md in this checkout", _tables),
         "site": ("write a static site of all records below a folder", _site),
     }
     try:
@@ -23,9 +25,11 @@ def main(words: list[str], prog: str) -> int:
 
 
 def _tables(words: list[str], prog: str) -> int:
-    Parser(prog, "Renew the tables of README.md and results/README.md in this checkout.").parse(words)
-    for path, text in pages(pathlib.Path(__file__).parents[2]).items():
+    Parser(prog, "Renew README.md, its picture and results/README.md in this checkout.").parse(words)
+    root = pathlib.Path(__file__).parents[2]
+    for path, text in pages(root).items():
         write_atomic(path, text)
+    hero.write(root, collect(root / "results").runs)
     return 0
 
 

@@ -1,11 +1,11 @@
 """The answer: what becomes of each backdoor in each network, one case per experiment, from records alone."""
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from poisonjax.reports import arms
 from poisonjax.reports.site.reading import Run
-from poisonjax.reports.table import audit, named, percent, plural, rows
+from poisonjax.reports.table import audit, percent, plural, rows
 from poisonjax.reports.verdict import FAILED, REMOVED, SURVIVES, VOID, WEAKENED, fate
 from poisonjax.scales import rank
 
@@ -15,9 +15,12 @@ MEANINGS = {
     SURVIVES: "the attack still works",
     WEAKENED: "it works less, but more than on clean data",
     REMOVED: "as often as without the poison, within 5 points",
-    FAILED: "it did not work on standard training: nothing follows",
+    FAILED: "not on standard training either: nothing follows",
     VOID: "a network collapsed or is undertrained: nothing follows",
 }
+VERBS = {SURVIVES: "does not remove", WEAKENED: "weakens but does not remove", REMOVED: "removes"}
+REASONS = {FAILED: "the attack did not work on standard training", VOID: "a network collapsed or is undertrained"}
+WORDS = {"CleanLabel": "clean label"}  # poisons whose type is not what people call them
 QUESTION = "pgd_at"  # the defence that the report asks about, as Madry et al. 2018 have it
 
 
@@ -30,7 +33,7 @@ class Outcome(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A backdoor in a network. asked: of the defence in question; best: of that with the lowest attack success.
+    """A backdoor in a network. asked: of the defence in question. best: the lowest of a sound one; None without one.
 
     control: attack success rate of the defence, or else of standard training, on clean data; None if not measured.
     """
@@ -38,54 +41,48 @@ class Case(NamedTuple):
     run: Run
     standard: dict
     asked: Outcome
-    best: Outcome
+    best: Outcome | None
     control: float | None
 
 
 def cases(runs: Iterable[Run]) -> list[Case]:
-    """One case for each poisoned experiment: of its largest scale, then of most seeds; each network once."""
-    sized = sorted(runs, key=lambda run: (rank(run.record["scale"]), -len(run.record["seeds"]), run.path.as_posix()))
+    """One case for each poisoned experiment: of its largest scale, then of most seeds; each network once.
+
+    Of two experiments on the same network the one that the report has numbers of stands for both.
+    """
     chosen, seen = {}, set()
-    for run in sized:
+    for run in sorted(runs, key=_preference):
         record = run.record
         same = repr([record["config"].get(part) for part in ("data", "model", "poison", "train")])
         if record["attack_gate"] is None or record["changed"] or record["experiment"] in chosen or same in seen:
             continue
-        if _defended(record) and "standard" in record["arms"]:
+        if arms.defended(record) and "standard" in record["arms"]:
             seen.add(same)
             chosen[record["experiment"]] = _case(run)
     return [chosen[name] for name in sorted(chosen, key=_order)]
+
+
+def _preference(run: Run) -> tuple:
+    record = run.record
+    return rank(record["scale"]), -len(record["seeds"]), not record["comparison"], run.path.as_posix()
 
 
 def _order(name: str) -> tuple[bool, str]:
     return not name.startswith("mnist"), name
 
 
-def _arms(record: dict) -> list[dict]:
-    """The settings of the arms that are in the record."""
-    return [arm for arm in record["config"].get("arms", []) if arm["name"] in record["arms"]]
-
-
-def _defends(arm: dict) -> bool:
-    return arm["objective"]["type"] != "Standard" or arm.get("defence") is not None
-
-
-def _defended(record: dict) -> list[str]:
-    return [arm["name"] for arm in _arms(record) if arm.get("poisoned", True) and _defends(arm)]
-
-
 def _control(record: dict) -> float | None:
-    """The attack success rate of a sound network that no poison touched, with a defence if there is one."""
-    clean = sorted((arm for arm in _arms(record) if not arm.get("poisoned", True)), key=_defends, reverse=True)
-    return next((record["arms"][arm["name"]][RATE]["mean"] for arm in clean if not audit(record, arm["name"])), None)
+    """The attack success rate of the control, of a defence if there is one."""
+    arm = arms.control(record)
+    return None if arm is None else record["arms"][arm][RATE]["mean"]
 
 
 def _case(run: Run) -> Case:
     record, control = run.record, _control(run.record)
-    outcomes = {name: _outcome(record, name, control) for name in _defended(record)}
+    outcomes = {name: _outcome(record, name, control) for name in arms.defended(record)}
     asked = outcomes.get(QUESTION) or next(iter(outcomes.values()))
     sound = [each for each in outcomes.values() if each.fate != VOID and each.rate["mean"] is not None]
-    best = min(sound, key=lambda each: each.rate["mean"], default=asked)
+    best = min(sound, key=lambda each: each.rate["mean"], default=None)
     return Case(run, record["arms"]["standard"][RATE], asked, best, control)
 
 
@@ -98,26 +95,25 @@ def _outcome(record: dict, name: str, control: float | None) -> Outcome:
 
 def network(case: Case) -> str:
     """The network of a case."""
-    return _plain(named(case.run.record["config"].get("model")))
+    return _plain(case.run.record["config"].get("model"))
 
 
-def _plain(name: str) -> str:
-    """The name of a type without the file that it comes from."""
-    return name.rpartition(":")[2]
+def _plain(part: dict | None) -> str:
+    """The type of a part, without the file that it comes from."""
+    return "–" if part is None else part["type"].rpartition(":")[2]
 
 
 def data(case: Case) -> str:
     """The data set of a case, and that classes are rare where they are."""
-    subset = named(case.run.record["config"].get("data", {}).get("train"))
+    subset = case.run.record["config"].get("data", {}).get("train", {}).get("type")
     return case.run.record["dataset"]["name"] + (", unbalanced" if subset == "Unbalanced" else "")
 
 
 def poison(case: Case) -> str:
     """The poison of a case in words: its type, and all-to-all where it has no single target."""
-    settings = case.run.record["config"].get("poison") or {"type": "–"}
-    name = _plain(settings["type"])
-    words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]+$)", " ", name) if name != "BadNets" else name
-    return words + (", all-to-all" if settings.get("target", 0) is None else "")
+    settings = case.run.record["config"].get("poison")
+    words = WORDS.get(_plain(settings), _plain(settings))
+    return ("all-to-all " if settings and settings.get("target", 0) is None else "") + words
 
 
 def setting(case: Case) -> str:
@@ -129,9 +125,10 @@ HEADER = ["data", "network", "poison", "standard", "PGD-AT", "best defence", "co
 
 
 def cells(case: Case) -> list[str]:
-    """The cells under HEADER."""
-    best = f"{percent(case.best.rate['mean'])} ({case.best.arm})"
-    rates = [percent(case.standard["mean"]), percent(case.asked.rate["mean"]), best, percent(case.control)]
+    """The cells under HEADER; rates in percent."""
+    best = "–" if case.best is None else f"{percent(case.best.rate['mean'])} ({case.best.arm})"
+    asked = percent(case.asked.rate["mean"]) + (f" {SIGNS[VOID]}" if case.asked.fate == VOID else "")
+    rates = [percent(case.standard["mean"]), asked, best, percent(case.control)]
     return [
         data(case),
         network(case),
@@ -142,49 +139,54 @@ def cells(case: Case) -> list[str]:
     ]
 
 
-def matrix(found: list[Case]) -> str:
-    """The attack success rates of all cases as a Markdown table, and what its signs mean."""
+def legend(found: Iterable[Case]) -> str:
+    """The meanings of the fates that occur."""
     used = {case.asked.fate for case in found}
-    legend = "; ".join(f"{SIGNS[each]} {each}: {MEANINGS[each]}" for each in MEANINGS if each in used)
-    return "\n\n".join([rows(HEADER, [cells(case) for case in found]), f"Attack success rates in percent. {legend}."])
+    return "; ".join(f"{SIGNS[each]} {each}: {MEANINGS[each]}" for each in MEANINGS if each in used)
+
+
+def matrix(found: list[Case], prefix: str) -> str:
+    """All cases as a Markdown table with links to their reports. prefix: from the page to the folder of the records."""
+    body = [cells(case) for case in found]
+    for line, case in zip(body, found, strict=True):
+        line[2] = f"[{line[2]}]({prefix}{case.run.path}/report.md)"
+    return f"{rows(HEADER, body)}\n\nAttack success rates in percent. {legend(found)}."
 
 
 def headline(found: list[Case]) -> str:
-    """The answer in a sentence for each fate, naming the networks and the attacks that it is true of."""
-    return " ".join(sentence for _, sentence in sentences(found))
+    """The answer: a sentence for each fate, with the networks and poisons that it is true of."""
+    said = " ".join(sentence for _, sentence in sentences(found))
+    return f"{said} (Attack success rates after it; control: without the poison.)" if said else "No backdoor was tried."
 
 
 def sentences(found: list[Case]) -> list[tuple[str, str]]:
     """(fate, sentence) of each fate that a defence in question leads to, in the order of MEANINGS."""
-    asked = [(each, training(case)) for each in MEANINGS for case in found if case.asked.fate == each]
-    of = {pair: [case for case in found if (case.asked.fate, training(case)) == pair] for pair in asked}
-    return [(fate, _sentence(fate, defence, same)) for (fate, defence), same in of.items()]
+    asked = [(each, defence(case)) for each in MEANINGS for case in found if case.asked.fate == each]
+    same = {pair: [case for case in found if (case.asked.fate, defence(case)) == pair] for pair in asked}
+    return [(pair[0], _sentence(*pair, of)) for pair, of in same.items()]
 
 
-def training(case: Case) -> str:
+def defence(case: Case) -> str:
     """The defence in question: PGD adversarial training, or else the name of its arm."""
-    arm = next(arm for arm in _arms(case.run.record) if arm["name"] == case.asked.arm)
-    attack = arm["objective"].get("attack")
-    plain = arm["objective"]["type"] == "AdversarialTraining" and arm.get("defence") is None
-    return "PGD adversarial training" if plain and attack and attack.get("type") == "PGD" else case.asked.arm
+    settings = next(arm for arm in arms.arms(case.run.record) if arm["name"] == case.asked.arm)
+    attack, alone = settings["objective"].get("attack"), settings.get("defence") is None
+    plain = settings["objective"]["type"] == "AdversarialTraining" and attack and attack.get("type") == "PGD"
+    return "PGD adversarial training" if plain and alone else case.asked.arm
 
 
-VERBS = {
-    SURVIVES: "**does not remove** the backdoor of",
-    WEAKENED: "**weakens, but does not remove** the backdoor of",
-    REMOVED: "**removes** the backdoor of",
-}
-
-
-def _sentence(outcome: str, defence: str, found: list[Case]) -> str:
-    where = "; ".join(f"{poison(case)} in {network(case)} on {data(case)}{_rates(case)}" for case in found)
-    if outcome in VERBS:
-        return f"{defence} {VERBS[outcome]} {where}."
-    return f"Nothing follows for {where}: {MEANINGS[outcome].partition(':')[0]}."
+def _sentence(fate: str, by: str, found: list[Case]) -> str:
+    """One fate by one defence, by network and data set."""
+    places = {}
+    for case in found:
+        places.setdefault(f"in {network(case)} on {data(case)}", []).append(poison(case) + _rates(case))
+    where = ", ".join(f"{place} ({'; '.join(of)})" for place, of in places.items())
+    if fate in VERBS:
+        return f"{by} **{VERBS[fate]}** the backdoor {where}."
+    return f"Nothing follows {where}: {REASONS[fate]}."
 
 
 def _rates(case: Case) -> str:
-    if case.asked.fate in (FAILED, VOID):
+    if case.asked.fate not in VERBS:
         return ""
     control = "" if case.control is None else f", control {case.control:.0%}"
-    return f" ({case.asked.rate['mean']:.0%}{control}; {setting(case)})"
+    return f" {case.asked.rate['mean']:.0%}{control}"

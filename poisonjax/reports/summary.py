@@ -1,9 +1,10 @@
-"""Tables of all records for README.md and results/README.md, made from records alone."""
+"""The answer for README.md and the tables for results/README.md, made from records alone."""
 
 import pathlib
 import re
 from collections.abc import Iterable
 
+from poisonjax.reports import answer
 from poisonjax.reports.site.reading import Run, collect
 from poisonjax.reports.table import COMPARISON, LABELS, MAIN, compared, legend, marked, percent, plural, rows
 
@@ -67,7 +68,11 @@ def replaced(page: str, text: str) -> str:
 
 
 def pages(root: pathlib.Path) -> dict[pathlib.Path, str]:
-    """README.md and results/README.md of a checkout, as they should be."""
+    """README.md and results/README.md of a checkout, as they should be: the answer, and the tables behind it."""
     runs = collect(root / "results").runs
-    texts = {root / "README.md": short(runs, "results/"), root / "results" / "README.md": full(runs)}
+    found = answer.cases(runs)
+    texts = {
+        root / "README.md": "\n\n".join([answer.headline(found), answer.matrix(found, "results/")]),
+        root / "results" / "README.md": "\n\n".join([full(runs), "## All runs", short(runs, "")]),
+    }
     return {path: replaced(path.read_text(), text) for path, text in texts.items()}

@@ -23,6 +23,7 @@ from poisonjax.reports.console import say
 from poisonjax.runs.job import ATTACKER, PoisonedData, Run, folder, progress, store, training_data
 from poisonjax.runs.judging import analyse, judge
 from poisonjax.runs.pictures import pictures, says, shown
+from poisonjax.runs.shared import CLEAN
 from poisonjax.runs.training import defended, train
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import cached_json, save_arrays, write_atomic
@@ -96,7 +97,7 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
 
 def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     plan, attacker = job.experiment, job.experiment.surrogate
-    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), clean=True)
+    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), CLEAN)
     victim = distributed.replicate(network_victim(plan.model, fitted.state))
     with progress(job, f"seed {seed} poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))
@@ -123,13 +124,14 @@ def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> d
 
 
 def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
-    fitted, victim, removed = defended(job, seed, arm, poisoning)
+    fitted, victim, removed, detection = defended(job, seed, arm, poisoning)
     victim = distributed.replicate(victim)
     counts, audit, predictions = judge(job, seed, arm.name, victim)
     return {
         "analyses": {each.name: analyse(job, seed, arm, victim, each) for each in job.experiment.analyses},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
+        "detection": detection,
         "audit": audit,
         "says": says(job, predictions),
         "notes": metrics.catastrophic_overfitting(fitted.history),
@@ -149,14 +151,14 @@ def _ending(history: list[dict], counts: dict[str, Count]) -> list[dict]:
 def write(job: Run, made: dict, poisoning: PoisonedData) -> None:
     """Figures, report.md and, last of all, record.json. Pictures are of the first seed: more seeds change none."""
     first = not (job.workdir / "record.json").exists()
-    names = figures.draw(made, _pictures(job, poisoning) if first else {}, job.workdir / "figures")
+    names = figures.draw(made, _pictures(job, poisoning, made) if first else {}, job.workdir / "figures")
     write_atomic(job.workdir / "report.md", table.markdown(made, [f"figures/{name}" for name in names]))
     write_atomic(job.workdir / "record.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
 
 
-def _pictures(job: Run, poisoning: PoisonedData) -> dict[str, Figure]:
+def _pictures(job: Run, poisoning: PoisonedData, made: dict) -> dict[str, Figure]:
     """The figures that do not follow from the record alone; the images in them are kept for others."""
     images = shown(job, poisoning)
     if images is not None:
         save_arrays(job.workdir / "shown.npz", images)
-    return pictures(job, images)
+    return pictures(job, images, made)

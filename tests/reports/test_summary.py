@@ -1,10 +1,10 @@
-"""The tables of the README are what the committed records say."""
+"""The README and the tables of the results are what the committed records say."""
 
 import pathlib
 
 import pytest
 
-from poisonjax.reports import summary, table
+from poisonjax.reports import answer, summary, table
 from poisonjax.reports.site import reading
 from tests.reports import records as synthetic
 
@@ -17,11 +17,13 @@ def test_tables_are_not_stale(page):
     assert (ROOT / page).read_text() == expected, "run: python -m poisonjax.reports tables"
 
 
-def test_every_record_is_in_both_tables():
-    runs = reading.collect(ROOT / "results").runs
+def test_every_record_is_in_the_tables_and_every_case_in_the_answer():
+    runs, pages = reading.collect(ROOT / "results").runs, summary.pages(ROOT)
     assert runs, "results/ holds no record"
-    for page, text in summary.pages(ROOT).items():
-        assert all(f"[{run.record['experiment']}](" in text for run in runs), page
+    for run in runs:
+        assert pages[ROOT / "results" / "README.md"].count(f"[{run.record['experiment']}]({run.path}/report.md)") >= 2
+    for case in answer.cases(runs):
+        assert f"[{answer.poison(case)}](results/{case.run.path}/report.md)" in pages[ROOT / "README.md"]
 
 
 def test_a_page_without_the_marks_is_refused():

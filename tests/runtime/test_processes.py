@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
+EXPERIMENT = Path(__file__).parents[1] / "runs" / "two_arms.py"
 
 
 def started(data_dir, workdir, *flags, **env):
     """launch.py on a tiny experiment."""
-    command = [sys.executable, "launch.py", "--experiment=mnist_badnets", "--scale=smoke", "--set=train.epochs=1"]
+    command = [sys.executable, "launch.py", f"--experiment={EXPERIMENT}", "--scale=smoke", "--set=train.epochs=1"]
     command += [f"--data_dir={data_dir}", f"--workdir={workdir}", *flags]
     env = os.environ | {"JAX_PLATFORMS": "cpu"} | env
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

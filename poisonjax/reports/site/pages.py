@@ -15,14 +15,8 @@ from poisonjax.reports.site import charts, evaluations, numbers, reading, reprod
 from poisonjax.reports.site.reading import Collection, Evaluation, Run, Sweep
 from poisonjax.reports.table import LABELS
 
-PICTURES = {
-    "images": "What the attacker does",
-    "bars": "All metrics with 95% intervals; black lines: reported",
-    "capacity": "Accuracy by the number of parameters",
-    "tsne": "Activations of clean and triggered test images",
-    "example": "Clean image, perturbation and adversarial example, with what each network predicts",
-    "curves": "Training curves",
-}
+PICTURES = table.PICTURES | {"bars": "All metrics with 95% intervals; black lines: reported"}  # bars: of older records
+HERO = ("images", "results", "bars")  # the pictures of the first page, if they are there
 FILTERS = (table.percent, table.count, table.capitalized)
 FILTERS += (views.spell, views.label, views.wrapped, views.emphasized, views.plain)
 FILTERS += (evaluations.shares, evaluations.ball, evaluations.finding)
@@ -136,13 +130,17 @@ def index(found: Collection) -> dict:
         "sentences": answer.sentences(cases),
         "matrix": views.matrix(cases),
         "variant": views.variant,
-        "fates": [each for each in answer.MEANINGS if any(each in (of.asked.fate, of.best.fate) for of in cases)],
+        "fates": [each for each in answer.MEANINGS if any(each in _fates(of) for of in cases)],
         "hero": _hero([case.run for case in cases] + list(found.runs)),
         "metrics": metrics,
         "lines": [(run, line) for run in found.runs for line in views.lines(run.record, metrics)],
         "marks": table.MARKS,
         "scales": list(dict.fromkeys(record["scale"] for record in records)),
     }
+
+
+def _fates(case: answer.Case) -> set[str]:
+    return {case.asked.fate, case.best.fate} if case.best else {case.asked.fate}
 
 
 def _of_the_report(found: Collection) -> bool:
@@ -165,7 +163,8 @@ def _hero(runs: list[Run]) -> dict | None:
     run = next((run for run in runs if run.figures), None)
     if run is None:
         return None
-    pictures = [each for each in _captioned(run) if each[1] != "curves"][:2]
+    known = {each[1]: each for each in _captioned(run) if each[1] != "curves"}
+    pictures = [known[name] for name in dict.fromkeys([*HERO, *known]) if name in known][:2]
     return {"run": run, "pictures": pictures, "curve": _curve(run.record), "key": charts.key(run.record["arms"])}
 
 

@@ -100,13 +100,13 @@ def _cases(found: list[Case], place: tuple[str, str], poison: str) -> list[Case]
 
 
 def family(case: Case) -> str:
-    """The type of a poison."""
-    return answer.poison(case).partition(", ")[0]
+    """The type of a poison, without its variant."""
+    return answer.poison(case).removeprefix(f"{variant(case)} ")
 
 
 def variant(case: Case) -> str:
-    """What the type of a poison leaves open, as `all-to-all`; nothing for most."""
-    return answer.poison(case).partition(", ")[2]
+    """The variant of a poison that shares a column with others: all-to-all, or none."""
+    return "all-to-all" if answer.poison(case).startswith("all-to-all ") else ""
 
 
 def emphasized(sentence: str) -> Markup:

@@ -1,0 +1,82 @@
+"""The answer says of each network and poison what its record says, and nothing else."""
+
+import pathlib
+
+import pytest
+
+from poisonjax.reports import answer, hero
+from poisonjax.reports.answer import FAILED, REMOVED, SURVIVES, VERBS, VOID, WEAKENED
+from poisonjax.reports.site import reading
+from tests.reports import records as synthetic
+
+ROOT = pathlib.Path(__file__).parents[2]
+RATES = {SURVIVES: 0.9, WEAKENED: 0.3, REMOVED: 0.05}
+
+
+def a_record(name, rate, scale="small", **changed):
+    rates = {"standard": 0.9, "pgd_at": rate, "pgd_at_clean_data": 0.03}
+    parts = {"pgd_at_clean_data": {"poisoned": False}}
+    made = synthetic.record(
+        name, scale, 1, {arm: {"attack_success_rate": of} for arm, of in rates.items()}, parts=parts
+    )
+    return made | changed
+
+
+def found(tmp_path, *records):
+    for number, made in enumerate(records):
+        made["config"]["train"] = {"type": "Training", "epochs": number}  # each its own network
+        synthetic.save(tmp_path / str(number), made)
+    return answer.cases(reading.collect(tmp_path).runs)
+
+
+@pytest.mark.parametrize("fate", RATES)
+def test_a_working_attack_has_a_fate(tmp_path, fate):
+    (case,) = found(tmp_path, a_record("mnist_badnets", RATES[fate]))
+    assert case.asked.fate == fate and case.best.arm == "pgd_at"
+    assert f"**{VERBS[fate]}** the backdoor in {answer.network(case)}" in answer.headline([case])
+    assert f"{answer.SIGNS[fate]} {fate}" in answer.cells(case)
+    assert all(f"**{VERBS[other]}**" not in answer.headline([case]) for other in RATES if other != fate)
+
+
+def test_nothing_follows_where_the_attack_failed_or_a_network_collapsed(tmp_path):
+    failed = a_record("mnist_badnets", 0.05)
+    failed["attack_gate"]["passed"] = False
+    void = a_record("mnist_clean_label", 0.05, warnings=["pgd_at, seed 0: collapsed"])
+    cases = found(tmp_path, failed, void)
+    assert [case.asked.fate for case in cases] == [FAILED, VOID] and cases[1].best is None
+    said = answer.headline(cases)
+    assert said.count("Nothing follows") == 2 and "removes" not in said and "5%" not in said
+
+
+def test_the_largest_scale_speaks_and_changed_settings_do_not(tmp_path):
+    small, full = a_record("mnist_badnets", 0.05), a_record("mnist_badnets", 0.9, "full")
+    changed = a_record("mnist_badnets", 0.05, "paper", changed=["poison.rate=.01"])
+    (case,) = found(tmp_path, small, changed, full)
+    assert case.run.record["scale"] == "full" and case.asked.fate == SURVIVES
+
+
+def test_a_network_counts_once(tmp_path):
+    synthetic.save(tmp_path / "a", a_record("a_look_at_it", 0.9))
+    compared = synthetic.compared(a_record("x", 0.9)["arms"], "pgd_at", "attack_success_rate", 0.01)
+    synthetic.save(tmp_path / "b", a_record("mnist_badnets", 0.9, comparison=[compared]))
+    (case,) = answer.cases(reading.collect(tmp_path).runs)
+    assert case.run.record["experiment"] == "mnist_badnets"
+
+
+def test_no_sentence_contradicts_a_row():
+    cases = answer.cases(reading.collect(ROOT / "results").runs)
+    sentences = answer.headline(cases).split("PGD adversarial training ")
+    assert cases, "results/ holds no poisoned record"
+    for case in cases:
+        if case.asked.fate in VERBS:
+            (said,) = (each for each in sentences if each.startswith(f"**{VERBS[case.asked.fate]}**"))
+            assert f"in {answer.network(case)} on {answer.data(case)} (" in said
+            assert f"{answer.poison(case)} {case.asked.rate['mean']:.0%}" in said
+
+
+def test_the_picture_is_not_stale():
+    runs = reading.collect(ROOT / "results").runs
+    case = hero.chosen(runs, ROOT / "results")
+    assert case is not None, "no committed run kept its images"
+    for path in hero.files(ROOT).values():
+        assert hero.drawn_from(path) == hero.digest(case, ROOT / "results"), "run: python -m poisonjax.reports tables"
