@@ -3,9 +3,8 @@
 The same as `poisonjax run`, for a checkout that is not installed; poisonjax/cli/run.py has the flags.
 """
 
-import sys
-
+from poisonjax.cli import enter
 from poisonjax.cli.run import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], "launch.py"))
+    enter(main, "launch.py")

@@ -1,8 +1,6 @@
 """The command line: python -m poisonjax run --experiment=mnist_clean_label"""
 
-import sys
-
-from poisonjax.cli import main
+from poisonjax.cli import enter, main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], "python -m poisonjax"))
+    enter(main, "python -m poisonjax")

@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from flax import linen as nn
 
+from poisonjax.spelling import meant
+
 _FLAX_FIELDS = {"parent", "name"}  # that linen adds to every module
 _NOT_SETTINGS = {"flax", "abc"}  # where flax puts its own modules, and those that nn.remat and nn.vmap derive
 _QUALIFIED = re.compile(r"""("[^"]*"|'[^']*')|(?<=\w):(?=[^\W\d]\w*\s*\()""")  # a string, or the colon of module:Name(
@@ -76,7 +78,8 @@ def parse(text: str, hint: Any, where: str) -> Any:
     for option in options:
         if (value := _as_type(text, option, where)) is not _NO_VALUE:
             return value
-    raise ValueError(f"{where} must be {' or '.join(map(_spell, options))}, got {text!r}")
+    near = meant(text.partition("(")[0], [kind.__name__ for kind in kinds])
+    raise ValueError(f"{where} must be {' or '.join(map(_spell, options))}, got {text!r}{near}")
 
 
 def members(hint: Any) -> list[type]:
@@ -201,11 +204,12 @@ def _unknown(name: str, kinds: list[type]) -> str:
     if is_foreign and module not in sys.modules:
         source = module if "." in module else f"{module}.py"
         return f"unknown type {name!r}; name the experiment or module that defines it, --experiment={source}"
-    return f"unknown type {name!r}; allowed: {', '.join(map(type_name, kinds)) or 'none'}"
+    names = [type_name(kind) for kind in kinds]
+    return f"unknown type {name!r}; allowed: {', '.join(names) or 'none'}{meant(name, names)}"
 
 
 def _no_field(what: str, name: str, kind: type) -> str:
-    return f"{what} has no field {name!r}; it has {', '.join(_settings(kind)) or 'none'}"
+    return f"{what} has no field {name!r}; it has {', '.join(_settings(kind)) or 'none'}{meant(name, _settings(kind))}"
 
 
 def _set(value: Any, hint: Any, path: list[str], text: str, where: str) -> Any:
@@ -231,8 +235,9 @@ def _set_in_tuple(value: tuple, hint: Any, path: list[str], text: str, where: st
     name, *rest = path
     names = [getattr(item, "name", None) for item in value]
     if name not in names:
-        there = ", ".join(filter(None, names)) or "no named elements and is set as a whole"
-        raise ValueError(f"{where} has no {name!r}; it has {there}")
+        there = list(filter(None, names))
+        what = ", ".join(there) or "no named elements and is set as a whole"
+        raise ValueError(f"{where} has no {name!r}; it has {what}{meant(name, there)}")
     place = names.index(name)
     new = _set(value[place], _item_hint(hint, place), rest, text, f"{where}.{name}")
     return (*value[:place], new, *value[place + 1 :])

@@ -57,7 +57,7 @@ def stops_once(monkeypatch) -> None:
         calls.append(1)
         return len(calls) == 2
 
-    monkeypatch.setattr(start, "_interrupt", lambda: contextlib.nullcontext(stop_requested))
+    monkeypatch.setattr(start, "_interrupt", lambda _: contextlib.nullcontext(stop_requested))
     monkeypatch.setattr(importlib.import_module("poisonjax.training.fit"), "CALL_SECONDS", 0.0)
 
 

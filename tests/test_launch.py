@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from poisonjax import data
-from poisonjax.cli import run
+from poisonjax.cli import main, run
+from poisonjax.cli.parser import Parser
 from poisonjax.data import Dataset
 from poisonjax.overrides import override
+from poisonjax.reports.text import results
 from poisonjax.runs import estimate, experiments
 from poisonjax.runtime.compilation import enable_compilation_cache
 from poisonjax.types import Examples
@@ -45,7 +47,10 @@ REFUSED = {
     "no seeds": (["--seeds=0"], "--seeds=0: must be a whole number of at least 1"),
     "seeds no number": (["--seeds=two"], "--seeds=two: must be a whole number of at least 1"),
     "negative interval": (["--save_every=-1"], "--save_every=-1: must be a number of at least 0, such as 0.1 or 8/255"),
-    "unknown field": (["--set=poison.rat=1"], "--set poison.rat=1: poison has no field 'rat'; it has rate"),
+    "unknown field": (["--set=poison.rat=1"], "it has rate, target, trigger; did you mean rate?"),
+    "misspelt type": (["--set=poison.trigger=Brightsqare(4)"], "got 'Brightsqare(4)'; did you mean BrightSquare?"),
+    "misspelt arm": (["--set=arms.pgd_a.poisoned=false"], "; did you mean pgd_at?"),
+    "no file": (["--experiment=/nowhere/mine.py"], "there is no file /nowhere/mine.py"),
     "wrong type": (["--set=poison.rate=x"], "--set poison.rate=x: poison.rate must be a number, got 'x'"),
     "rate 1.5": (["--set=poison.rate=1.5"], "--set poison.rate=1.5: poison: rate must lie in (0, 1], got 1.5"),
     "target 10": (["--set=poison.target=10"], "target must be one of the classes 0 to 9, got 10"),
@@ -88,6 +93,58 @@ def test_list_names_every_experiment_with_its_claim(capsys):
     )
 
 
+def test_list_survives_broken_files(tmp_path, monkeypatch, capsys):
+    for name, text in {"a_good": '"""Claim."""', "b_broken": "def experiment(:", "c_nulls": "\0"}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(experiments, "folder", lambda: tmp_path)
+    assert main(["--list"]) == 0
+    good, broken, nulls = capsys.readouterr().out.splitlines()
+    assert good.split() == ["a_good", "Claim."] and "(broken: line 1: " in broken and "(broken: " in nulls
+
+
+BROKEN = {
+    "syntax": ("\ndef experiment(scale)\n", r":2: expected ':'"),
+    "import": ("import nothing_like_it\n", r":1: ModuleNotFoundError: No module named 'nothing_like_it'"),
+    "exit": ("import sys\nsys.exit(3)\n", r":2: SystemExit: 3"),
+    "function": ("experiments = 1\n", " has no function experiment(scale); it must return a poisonjax.Experiment"),
+    "none": (
+        "\n\ndef experiment(scale):\n    pass\n",
+        ":3: experiment('small') must return a poisonjax.Experiment, got None",
+    ),
+    "arguments": ("def experiment():\n    pass\n", ":1: TypeError: experiment() takes 0 positional arguments but 1"),
+    "error": ("def experiment(scale):\n    return 1 / 0\n", ":2: ZeroDivisionError: division by zero"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_experiment_file_is_one_line(case, tmp_path, capsys):
+    text, message = BROKEN[case]
+    file = tmp_path / f"broken_{case}.py"
+    file.write_text(text)
+    assert start(f"--experiment={file}", "--scale=small", f"--workdir={tmp_path / 'w'}") == 2
+    reported = capsys.readouterr()
+    assert reported.err.startswith(f"launch.py: {file}{message}") and reported.err.count("\n") == 1
+
+
+NUMBERS = {"8/255": 8 / 255, ".5/255": 0.5 / 255, "1e-3": 1e-3, "8/0": None, "nan": None, "-1": None}
+
+
+@pytest.mark.parametrize("given", NUMBERS)
+def test_numbers_may_be_fractions(given):
+    flag = Parser("test", "A test.")
+    flag.number("eps", "a number")
+    if NUMBERS[given] is None:
+        with pytest.raises(ValueError, match=r"must be a number of at least 0, such as 0\.1 or 8/255"):
+            flag.parse([f"--eps={given}"])
+    else:
+        assert flag.parse([f"--eps={given}"]).eps == NUMBERS[given]
+
+
+def test_a_forgotten_command_is_named(capsys):
+    assert main(["--experiment=mnist_badnets"]) == 2
+    assert "as in poisonjax run --experiment=mnist_badnets" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flag", "own", "expected"),
     [(None, None, "CACHE/poisonjax"), ("none", "/mine", None), ("/there", "/mine", "/there"), (None, "/mine", "/mine")],
@@ -111,7 +168,7 @@ POISONED = {  # rows: 33 % of a class of 30, 10 % of 300, 40 % of a class of 10
     "cifar10_badnets_resnet18": 5,
     "cifar10_clean_label": 4,
 }
-CURVES_AND_BARS = {"curves.png", "bars.png"}
+CURVES_AND_RESULTS = {"curves.png", "results.png"}
 FIGURES = {  # beside these two and, where somebody attacks, images.png
     "cifar10_adversarial_example": {"example.png"},
     "cifar10_activations": {"tsne.png"},
@@ -168,7 +225,7 @@ def test_every_experiment_ends_with_record_report_figures_curves_and_checkpoints
     finished, record = smoke(name), recorded(smoke(name))
     report = (finished / "report.md").read_text()
     images = set() if record["attack_gate"] is None else {"images.png"}
-    expected = CURVES_AND_BARS | images | FIGURES.get(name, set())
+    expected = CURVES_AND_RESULTS | images | FIGURES.get(name, set())
     assert {path.name for path in (finished / "figures").iterdir()} == expected
     for figure in expected:
         assert (finished / "figures" / figure).read_bytes().startswith(b"\x89PNG") and f"figures/{figure}" in report
@@ -210,6 +267,15 @@ def test_the_record_has_what_its_schema_promises(name, smoke):
         assert 0 <= record["poison"][0]["surrogate"]["robust_accuracy"] <= 1
 
 
+def test_the_table_of_a_run_fits_a_narrow_terminal(smoke):
+    record = recorded(smoke("mnist_clean_label"))
+    for width in (80, 60, None):
+        lines = results(record, width).split("\n")
+        assert max(len(line) for line in lines if line[0] not in "†‡") <= (width or 200)
+        assert all(any(line.startswith(arm) for line in lines) for arm in record["arms"])
+    assert "ASR %" in results(record, 80)
+
+
 @two_experiments
 def test_the_same_command_again_says_so_and_changes_nothing(name, smoke, data_dir, capsys):
     finished, record = smoke(name), recorded(smoke(name))
@@ -245,6 +311,13 @@ def test_suspicious_settings_warn():
         plan = override(plan, change)
     (line,) = plan.warnings()
     assert line.startswith(f"{AT} can move at most 0.05 (5 steps of 0.01 without a random start), less than its")
+
+
+def test_only_what_flags_bring_about_is_warned_of():
+    usual = experiments.build("mnist_badnets", "paper")
+    assert usual.warnings() and run.doubts([usual, override(usual, "poison.rate=.2")], usual) == []
+    weak = override(override(usual, f"{AT}.steps=5"), f"{AT}.random_start=false")
+    assert [line.partition(" can ")[0] for line in run.doubts([weak, weak], usual)] == [AT, AT]
 
 
 RANDOM_START = (

@@ -113,7 +113,7 @@ class Activations(Analysis):
         """The t-SNE."""
         from poisonjax.analyses import tsne
 
-        return {"tsne": tsne.figure(arrays, self, f"{title}: activations before the last layer")}
+        return {"tsne": tsne.figure(arrays, self, f"{title}: activations before the last layer", names=names)}
 
 
 def _features(victim: Victim, examples: Examples, poison: Poison) -> tuple:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from poisonjax.evaluation.analysis import Analysis, Subject
 from poisonjax.evaluation.attack_run import attacked
 from poisonjax.evaluation.victim import structure
-from poisonjax.reports.figures import show_image
+from poisonjax.reports.images import Column, class_name, perturbation, sheet
 from poisonjax.types import take
 
 
@@ -50,31 +50,28 @@ class AdversarialExample(Analysis):
         return Shown(*attack(few, len(few.label), subject.victim, subject.key), np.asarray(few.label))
 
     def figures(self, arrays: dict[str, NamedTuple], title: str, names: tuple[str, ...]) -> dict[str, Figure]:
-        """A row for each image of each arm."""
-        return {"example": _figure(arrays, self.magnify, names, title)}
+        """A row for each image; what each network says of it before and under attack."""
+        labels = [f"true: {class_name(label, names)}" for label in next(iter(arrays.values())).labels]
+        columns = [column for arm, of in arrays.items() for column in self._columns(arm, of, names)]
+        title = f"{title}: what each network says of images, clean and under attack"
+        return {"example": sheet(title, labels, columns, group=3)}
 
+    def _columns(self, arm: str, of: Shown, names: tuple[str, ...]) -> list[Column]:
+        """The clean images with the predictions for them, the perturbations, the adversarial images with theirs."""
 
-def _figure(shown: dict[str, Shown], magnify: float, names: tuple[str, ...], title: str) -> Figure:
-    """Each image of each arm: clean, the perturbation magnified around grey, adversarial; titled by predictions.
+        def said(heading: str, images: np.ndarray, probabilities: np.ndarray) -> Column:
+            captions = [_prediction(row, names) for row in probabilities]
+            return Column(heading, images, captions, (probabilities.argmax(-1) != of.labels).tolist())
 
-    names: of the classes; () for their numbers.
-    """
-    rows = [(arm, of, row) for arm, of in shown.items() for row in range(len(of.labels))]
-    figure = Figure(figsize=(6.2, 2.1 * len(rows) + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    for axes, (arm, of, row) in zip(figure.subplots(len(rows), 3, squeeze=False), rows, strict=True):
-        change = (of.adversarial[row] - of.clean[row]) * magnify
-        images = of.clean[row], np.clip(change / 2 + 0.5, 0.0, 1.0), of.adversarial[row]
-        titles = _prediction(of.before[row], names), f"perturbation × {magnify:g}", _prediction(of.after[row], names)
-        for axis, image, heading in zip(axes, images, titles, strict=True):
-            show_image(axis, image)
-            axis.set_title(heading, fontsize=8)
-        label = int(of.labels[row])
-        axes[0].set_ylabel(f"{arm}\nis {names[label] if names else label}", fontsize=8)
-    return figure
+        change = perturbation(of.adversarial - of.clean, self.magnify)
+        return [
+            said(f"{arm}: clean", of.clean, of.before),
+            Column(f"perturbation × {self.magnify:g}", change),
+            said(f"{arm}: adversarial", of.adversarial, of.after),
+        ]
 
 
 def _prediction(probabilities: np.ndarray, names: tuple[str, ...]) -> str:
     """The predicted class and its probability."""
     best = int(probabilities.argmax())
-    return f"“{names[best] if names else best}”, {probabilities[best]:.1%}"
+    return f"{class_name(best, names)}, {probabilities[best]:.0%}"

@@ -10,7 +10,8 @@ import numpy as np
 from poisonjax.attacks import Attack
 from poisonjax.evaluation import attack_run, masking
 from poisonjax.evaluation.analysis import Analysis, Figure, Subject, Table
-from poisonjax.reports import figures, statistics
+from poisonjax.reports import statistics
+from poisonjax.reports.images import Column, class_name, sheet
 from poisonjax.reports.table import plain, spread
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import cached_json, load_arrays, save_arrays
@@ -113,13 +114,13 @@ class AttackSuite(Analysis):
 
     def figures(self, arrays: dict[str, Collected], title: str, names: tuple[str, ...]) -> dict[str, Figure]:
         """Some images, one row each, beside the adversarial image of every attack; a picture for each arm."""
-        return {f"attacks_{arm}": self._grid(images, f"{title}: {arm}", names) for arm, images in arrays.items()}
+        return {f"attacks_{arm}": self._grid(of, f"{title}: attacks on {arm}", names) for arm, of in arrays.items()}
 
-    def _grid(self, images: Collected, title: str, names: tuple[str, ...]) -> Figure:
-        attacked = {named.name: few for named, few in zip(self.attacks, images.adversarial, strict=True)}
-        columns = {"clean": images.clean} | attacked
-        labels = [f"is {names[label] if names else label}" for label in images.labels]
-        return figures.image_grid(columns, labels, title)
+    def _grid(self, collected: Collected, title: str, names: tuple[str, ...]) -> Figure:
+        pairs = zip(self.attacks, collected.adversarial, strict=True)
+        attacked = [Column(named.name, few) for named, few in pairs]
+        labels = [f"true: {class_name(label, names)}" for label in collected.labels]
+        return sheet(title, labels, attacked, Column("clean", collected.clean))
 
 
 class _Few(NamedTuple):

@@ -5,12 +5,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from poisonjax.analyses.activations import Activations, Collected, separation
+from poisonjax.reports import style
+from poisonjax.reports.images import class_name
 
 CLASSES = (8, 9, 0)  # that of the report, the target of its clean-label poison, and one more
-# Colours of Okabe and Ito, for colour-blind readers; shapes for prints in grey.
-STYLES = (
-    {"label": "clean", "marker": "o", "facecolor": "none", "edgecolor": "#0072B2"},
-    {"label": "triggered", "marker": "^", "facecolor": "#D55E00", "edgecolor": "none"},
+STYLES = (  # shapes for prints in grey
+    {"label": "clean", "marker": "o", "facecolor": "none", "edgecolor": style.LIGHT.series[0]},
+    {"label": "triggered", "marker": "^", "facecolor": style.LIGHT.series[1], "edgecolor": "none"},
 )
 
 
@@ -33,34 +34,40 @@ def embed(clean: np.ndarray, triggered: np.ndarray, perplexity: float, seed: int
     return layout.fit_transform(both)
 
 
+@style.styled
 def figure(
-    parts: dict[str, Collected], settings: Activations, title: str, classes: tuple[int, ...] = CLASSES, seed: int = 0
+    parts: dict[str, Collected],
+    settings: Activations,
+    title: str,
+    classes: tuple[int, ...] = CLASSES,
+    seed: int = 0,
+    names: tuple[str, ...] = (),
 ) -> Figure:
     """A row for each arm {name: activations}, a column for each class, with the numbers of `measure` for that seed.
 
-    ValueError for a class that was not collected.
+    names: of the classes; () for their numbers. ValueError for a class that was not collected.
     """
-    drawn = Figure(figsize=(2.7 * len(classes) + 0.3, 2.8 * len(parts) + 0.8), layout="constrained")
-    drawn.suptitle(title, fontsize=10)
+    drawn = style.sheet(2.3 * len(parts) + 0.3, title)
     axes = drawn.subplots(len(parts), len(classes), squeeze=False)
     for row, (arm, collected) in zip(axes, parts.items(), strict=True):
-        row[0].set_ylabel(arm, fontsize=10)
+        row[0].set_ylabel(arm, fontsize=style.BASE)
         for axis, label in zip(row, classes, strict=True):
-            _panel(axis, label, *collected.of_class(label), settings, seed)
-    handles = [axes[0, 0].scatter([], [], s=22, **style) for style in STYLES]
-    drawn.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+            _panel(axis, f"class {class_name(label, names)}", *collected.of_class(label), settings, seed)
+    style.legend(drawn, {each["label"]: axes[0, 0].scatter([], [], s=22, **each) for each in STYLES})
     return drawn
 
 
-def _panel(axis: Axes, label: int, clean: np.ndarray, triggered: np.ndarray, settings: Activations, seed: int) -> None:
-    axis.set_xticks([])
-    axis.set_yticks([])
+def _panel(
+    axis: Axes, heading: str, clean: np.ndarray, triggered: np.ndarray, settings: Activations, seed: int
+) -> None:
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(True)
     found = separation(clean, triggered, settings, seed)
     numbers = "AUC {linear_probe_auc:.2f}, MMD² {mmd2:.2g}, p {mmd_p_value:.2g}".format(**found)
-    axis.set_title(f"class {label}\n{numbers}", fontsize=9)
+    axis.set_title(f"{heading}\n{numbers}", fontsize=style.SMALL)
     if not np.isfinite([clean, triggered]).all():
-        axis.text(0.5, 0.5, "NaN or infinity", ha="center", va="center", transform=axis.transAxes, fontsize=9)
+        axis.text(0.5, 0.5, "NaN or infinity", ha="center", va="center", transform=axis.transAxes)
         return
     axis.set_aspect("equal", adjustable="datalim")  # distances mean something, directions do not
-    for points, style in zip(np.split(embed(clean, triggered, settings.perplexity, seed), 2), STYLES, strict=True):
-        axis.scatter(*points.T, s=22, linewidth=1.0, alpha=0.85, **style)
+    for points, shape in zip(np.split(embed(clean, triggered, settings.perplexity, seed), 2), STYLES, strict=True):
+        axis.scatter(*points.T, s=22, linewidth=1.0, alpha=0.85, **shape)

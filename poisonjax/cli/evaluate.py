@@ -4,7 +4,8 @@ import dataclasses
 import shlex
 from types import SimpleNamespace
 
-from poisonjax.cli.parser import RESUME, Parser, complain, notice
+from poisonjax.cli.parser import Parser, complain, notice
+from poisonjax.cli.stopping import RESUME, answering_ctrl_c
 
 
 def parser(prog: str) -> Parser:
@@ -16,6 +17,7 @@ def parser(prog: str) -> Parser:
     flag.text("experiment", "file or module of the experiment, if the types of the run come from there")
     flag.text("attack", "which attack, as pgd or autoattack", required=True)
     flag.number("eps", "radius of the ball, for an attack that has one, as .3 or 8/255")
+    flag.require("eps", when=lambda values: values["attack"] is not None and _is_bounded(values["attack"]))
     flag.choice("norm", "in which norm; default: Linf, or the attack's", ("Linf", "L2"))
     flag.whole("images", "the first of the test split; default: 1,000, or all", least=1)
     flag.whole("batch", "how many at a time", least=1, default=100)
@@ -27,17 +29,16 @@ def parser(prog: str) -> Parser:
 
 
 def main(words: list[str], prog: str) -> int:
-    """Attack a network; return the exit status: 0 done; 1 the machine failed; 2 bad input; 130 stopped."""
+    """Attack a network; return the exit status: 0 done; 1 the machine failed; 2 bad input."""
     try:
         args = parser(prog).parse(words)
         notice(prog, "loading JAX ...")
-        return _evaluate(args, shlex.join([*prog.split(), *words]))
+        with answering_ctrl_c(prog):
+            return _evaluate(args, shlex.join([*prog.split(), *words]))
     except ValueError as error:
         return complain(prog, error, 2)
     except OSError as error:
         return complain(prog, f"{error}; {RESUME}", 1)
-    except KeyboardInterrupt:
-        return complain(prog, f"stopped; {RESUME}", 130)
 
 
 def _evaluate(args: SimpleNamespace, command: str) -> int:
@@ -88,6 +89,12 @@ def chosen(args: SimpleNamespace):
     return evaluation.attack, norm
 
 
+def _is_bounded(name: str) -> bool:
+    from poisonjax.attacks.presets import BOUNDED
+
+    return name.lower() in BOUNDED
+
+
 def _minimal(name: str, eps: float | None, norm: str | None, by_norm: dict):
     if eps is not None:
         raise ValueError(f"--eps={eps:g}: {name} seeks the smallest change and takes no eps")
@@ -98,8 +105,6 @@ def _minimal(name: str, eps: float | None, norm: str | None, by_norm: dict):
 
 
 def _bounded(make, eps: float | None, ball):
-    if eps is None:
-        raise ValueError("--eps is required for an attack within a ball, as in --eps=8/255")
     if not eps > 0:
         raise ValueError(f"--eps={eps:g}: must be above 0")
     try:

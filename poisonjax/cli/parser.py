@@ -1,16 +1,15 @@
 """absl flags as all commands have them: one set per command, and an error is one line and exit status 2."""
 
+import math
+import shutil
 import sys
 from collections.abc import Callable, Iterable
-from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
 from absl import flags
 
 from poisonjax.spelling import unknown
-
-RESUME = "progress saved so far is intact; run the same command again to resume"
 
 
 class Parser:
@@ -21,7 +20,8 @@ class Parser:
 
     def __init__(self, prog: str, description: str, words: tuple[str, ...] = ()):
         self._prog, self._description, self._words = prog, description, words
-        self._flags, self._required = flags.FlagValues(), []
+        self._flags: flags.FlagValues = flags.FlagValues()
+        self._required: list[tuple[str, Callable[[dict], bool]]] = []
         self.switch("help", "show this help and exit")
 
     def text(self, name: str, help: str, default: str | None = None, required: bool = False) -> None:
@@ -50,7 +50,12 @@ class Parser:
 
     def _define(self, parser: flags.ArgumentParser, name: str, help: str, default: Any, required: bool = False) -> None:
         flags.DEFINE(parser, name, default, help, flag_values=self._flags)
-        self._required += [name] * required
+        if required:
+            self.require(name)
+
+    def require(self, name: str, when: Callable[[dict], bool] = lambda values: True) -> None:
+        """Refuse to do without a flag, when the values of the others are such."""
+        self._required.append((name, when))
 
     def parse(self, given: list[str]) -> SimpleNamespace:
         """The values of all flags and words. ValueError naming the flag, the value and what is allowed.
@@ -69,7 +74,8 @@ class Parser:
             raise SystemExit(0)
         if len(rest) > len(self._words):
             raise ValueError(f"unexpected argument {rest[len(self._words)]!r}; flags start with --")
-        missing = [f"--{name}" for name in self._required if values[name] is None] + list(self._words[len(rest) :])
+        missing = [f"--{name}" for name, when in self._required if values[name] is None and when(values)]
+        missing += self._words[len(rest) :]
         if missing:
             raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} required")
         return SimpleNamespace(**values, **dict(zip(self._words, rest, strict=True)))
@@ -77,7 +83,8 @@ class Parser:
     def usage(self) -> str:
         """The help of the command."""
         words = " ".join([self._prog, *map(str.upper, self._words), "[flags]"])
-        return f"usage: {words}\n\n{self._description}\n\n{self._flags.get_help().strip()}"
+        _, _, help = self._flags.get_help().strip().partition("\n")  # absl begins with the name of this module
+        return f"usage: {words}\n\n{self._description}\n\n{help}"
 
 
 def _plain(error: flags.Error) -> str:
@@ -113,11 +120,12 @@ class _Whole(flags.ArgumentParser):
 
 class _Number(flags.ArgumentParser):
     def parse(self, argument: str | float) -> float:
+        top, slash, bottom = str(argument).partition("/")
         try:
-            value = float(Fraction(argument))
-        except (ValueError, ZeroDivisionError, OverflowError):
-            value = -1.0
-        if value < 0:
+            value = float(top) / float(bottom) if slash else float(top)
+        except (ValueError, ZeroDivisionError):
+            value = math.nan
+        if not (0 <= value < math.inf):
             raise ValueError("must be a number of at least 0, such as 0.1 or 8/255")
         return value
 
@@ -137,6 +145,11 @@ def notice(prog: str, line: str) -> None:
     """One line for a person who waits at a terminal; logs and pipes are spared it."""
     if sys.stderr.isatty():
         print(f"{prog}: {line}", file=sys.stderr, flush=True)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal on standard output; None for a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def dispatch(prog: str, words: list[str], commands: dict[str, tuple[str, Callable[[list[str], str], int]]]) -> int:

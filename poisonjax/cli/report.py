@@ -2,12 +2,7 @@
 
 import pathlib
 
-from poisonjax.cli.parser import Parser, complain, dispatch
-from poisonjax.reports import hero
-from poisonjax.reports.site import folder
-from poisonjax.reports.site.reading import collect
-from poisonjax.reports.summary import pages
-from poisonjax.runtime.workdir import write_atomic
+from poisonjax.cli.parser import Parser, complain, dispatch, notice
 
 
 def main(words: list[str], prog: str) -> int:
@@ -26,6 +21,12 @@ def main(words: list[str], prog: str) -> int:
 
 def _tables(words: list[str], prog: str) -> int:
     Parser(prog, "Renew README.md, its picture and results/README.md in this checkout.").parse(words)
+    notice(prog, "reading records ...")
+    from poisonjax.reports import hero
+    from poisonjax.reports.site.reading import collect
+    from poisonjax.reports.summary import pages
+    from poisonjax.runtime.workdir import write_atomic
+
     root = pathlib.Path(__file__).parents[2]
     for path, text in pages(root).items():
         write_atomic(path, text)
@@ -38,6 +39,9 @@ def _site(words: list[str], prog: str) -> int:
     flag.text("records", "folder with records, at any depth", required=True)
     flag.text("out", "folder of the site; replaced if it is one", required=True)
     args = flag.parse(words)
+    notice(prog, "reading records ...")
+    from poisonjax.reports.site import folder
+
     folder.write(pathlib.Path(args.records), pathlib.Path(args.out))
     print(pathlib.Path(args.out) / "index.html")
     return 0

@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
-from poisonjax.cli.parser import RESUME, Parser, complain, notice
+from poisonjax.cli.parser import Parser, complain, notice, terminal_width
+from poisonjax.cli.stopping import RESUME, STOPPED, STOPPED_AT_ONCE, answering_ctrl_c
 from poisonjax.runs import experiments
 from poisonjax.scales import SCALES
 
@@ -37,7 +38,7 @@ def parser(prog: str) -> Parser:
 
 
 def main(words: list[str], prog: str) -> int:
-    """Run an experiment; return the exit status: 0 done; 1 machine or point failed; 2 bad input; 130 stopped."""
+    """Run an experiment; return the exit status: 0 done; 1 machine or point failed; 2 bad input; 130 stopped, saved."""
     try:
         args = parser(prog).parse(words)
         if args.list:
@@ -45,12 +46,12 @@ def main(words: list[str], prog: str) -> int:
             return 0
         if args.experiment is None:
             raise ValueError(f"--experiment is required; allowed are {', '.join(experiments.names())}, or a file")
+        experiments.check(args.experiment)
         notice(prog, "loading JAX ...")
-        return _start(args, prog)
+        with answering_ctrl_c(prog):
+            return _start(args, prog)
     except ValueError as error:
         return complain(prog, error, 2)
-    except KeyboardInterrupt:
-        return complain(prog, f"stopped at once; {RESUME}", 130)
 
 
 def _start(args: SimpleNamespace, prog: str) -> int:
@@ -62,18 +63,18 @@ def _start(args: SimpleNamespace, prog: str) -> int:
     logging.set_verbosity(logging.WARNING)
     try:
         with contextlib.ExitStack() as stack:
-            work = _prepared(args, stack)
+            work = _prepared(args, stack, f"{prog}: {STOPPED_AT_ONCE}")
             try:
                 return work()
             except ValueError as error:  # a defect, not bad input
                 raise RuntimeError(str(error)) from error
     except Interrupted as stop:
-        return complain(prog, f"{stop}; run the same command again to resume", 130)
+        return complain(prog, f"{stop}; run the same command again to resume", STOPPED)
     except OSError as error:
         return complain(prog, f"{error}; {RESUME}", 1)
 
 
-def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack) -> Callable[[], int]:
+def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack, last_words: str) -> Callable[[], int]:
     """The work that the flags ask for, in a workdir locked until the stack closes. ValueError on bad input."""
     from poisonjax.reports.console import say
     from poisonjax.runs import job, runner, start, sweep
@@ -96,18 +97,27 @@ def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack) -> Callable[[]
         points = sweep.grid(plan, sweep.axes(args.sweep, args.set), load)
         config, home = sweep.identity(plan, scale, args.set, points), sweep.home(plan, scale, points)
         work, dataset = functools.partial(sweep.run, points=points), points[0].dataset
+        plans = [point.experiment for point in points]
     else:
         config, home = job.identity(plan, scale), f"runs/{plan.name}/{scale}"
-        work, dataset = _single, load(plan)
+        work, dataset, plans = _single, load(plan), [plan]
     shared = None if args.shared_networks == "none" else args.shared_networks or str(user_cache() / "networks")
     settings = start.Settings(
-        args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, shared, began=BEGAN
+        args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, shared, BEGAN, last_words
     )
     source = args.experiment if args.experiment.lower().removesuffix(".py") not in experiments.names() else ""
     opened = start.opened(plan, dataset, config, settings, scale, args.set, source)
     made = stack.enter_context(opened)
     say(f"{plan.name}: {scale} scale ({why})")
+    for line in doubts(plans, experiments.configured(args.experiment, scale, [])):
+        say(f"warning: {line}")
     return functools.partial(work, made)
+
+
+def doubts(plans: Iterable, usual) -> list[str]:
+    """The warnings of experiments that flags have brought about: settings of an experiment's own file are meant."""
+    meant = usual.warnings()
+    return list(dict.fromkeys(line for plan in plans for line in plan.warnings() if line not in meant))
 
 
 def _scale(flag: str) -> tuple[str, str]:
@@ -133,7 +143,7 @@ def _single(job) -> int:
     else:
         say(f"{job.home}: already done")
     if distributed.is_primary():
-        print(f"\n{text.results(record)}\n\n{record['finding']}\n{job.home}/report.md")
+        print(f"\n{text.results(record, terminal_width())}\n\n{record['finding']}\n{job.home}/report.md")
     return 0
 
 

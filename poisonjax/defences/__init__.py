@@ -1,6 +1,17 @@
 """Defences against poisoned training data and attacked test images: one file per paper, on the hooks of `base`."""
 
-from poisonjax.defences.base import Context, Defence, Shield, shielded
+from poisonjax.defences.activation_clustering import ActivationClustering
+from poisonjax.defences.base import Context, Defence, Selection, Shield, shielded
 from poisonjax.defences.reveal import Reveal
+from poisonjax.defences.spectral_signatures import SpectralSignatures
 
-__all__ = ["Context", "Defence", "Reveal", "Shield", "shielded"]
+__all__ = [
+    "ActivationClustering",
+    "Context",
+    "Defence",
+    "Reveal",
+    "Selection",
+    "Shield",
+    "SpectralSignatures",
+    "shielded",
+]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax.tree_util import Partial
 
 from poisonjax.evaluation.victim import Victim, map_rows
@@ -31,6 +32,13 @@ class Context(NamedTuple):
         return map_rows(fn, distributed.replicate(victim), examples, self.batch, *settings)
 
 
+class Selection(NamedTuple):
+    """The rows to learn from, and how suspicious each row of `Context.train` is, [n], the higher the more."""
+
+    examples: Examples
+    suspicion: np.ndarray
+
+
 class Shield(NamedTuple):
     """A trained network as a defence leaves it; None leaves that part unchanged.
 
@@ -52,10 +60,11 @@ class Shield(NamedTuple):
 class Defence:
     """A defence. A new one is a frozen dataclass that overrides the hooks it needs."""
 
-    def select(self, context: Context) -> Examples:
+    def select(self, context: Context) -> Examples | Selection:
         """The rows to learn from: some of `context.train`, or all with other labels, [m] int or probabilities [m k].
 
-        Called before the network is trained; `context.fit` trains others to choose by.
+        Called before the network is trained; `context.fit` trains others to choose by. A `Selection` tells how
+        suspicious each row is too, by which the defence is judged as a detector.
         """
         return context.train
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from poisonjax.defences.base import Context, Defence
+from poisonjax.defences.base import Context, Defence, Selection
+from poisonjax.defences.by_class import by_class
 from poisonjax.evaluation.victim import Victim
 from poisonjax.training.objectives import Objective
 from poisonjax.types import Array, Examples, take, to_unit
@@ -40,18 +41,18 @@ class Reveal(Defence):
         if not self.separation > 0:
             raise ValueError(f"separation must be above 0, got {self.separation}")
 
-    def select(self, context: Context) -> Examples:
-        """The rows that no judge sets apart."""
-        dropped = [self._dropped(context, f"judge{number}", judge) for number, judge in enumerate(self.judges)]
-        return take(context.train, ~np.any(dropped, 0))
+    def select(self, context: Context) -> Selection:
+        """The rows that no judge sets apart. ValueError for losses that are not finite."""
+        looks = [self._look(context, f"judge{number}", judge) for number, judge in enumerate(self.judges)]
+        dropped, ease = (np.max(each, 0) for each in zip(*looks, strict=True))
+        return Selection(take(context.train, ~dropped), ease)
 
-    def _dropped(self, context: Context, name: str, judge: Objective) -> np.ndarray:
+    def _look(self, context: Context, name: str, judge: Objective) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that one judge sets apart [n] bool, and how easy it finds each beside its class [n]."""
         network = context.fit(name, judge, context.train)
-        scores, labels = context.map(log_losses, network, context.train), np.asarray(context.train.label)
-        dropped = np.zeros(len(labels), bool)
-        for label in range(context.classes):
-            dropped[labels == label] = set_apart(scores[labels == label], self.separation)
-        return dropped
+        scores, labels = context.map(log_losses, network, context.train), context.train.label
+        dropped = by_class(scores, labels, lambda of_class: set_apart(of_class, self.separation))
+        return dropped, by_class(scores, labels, ease)
 
 
 def log_losses(victim: Victim, examples: Examples) -> Array:
@@ -60,6 +61,12 @@ def log_losses(victim: Victim, examples: Examples) -> Array:
     own = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
     margin = jnp.sum(logits, -1, where=own) - jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), -1)
     return jnp.where(margin > 15, -margin, jnp.log(jax.nn.softplus(-jnp.minimum(margin, 15.0))))
+
+
+def ease(scores: np.ndarray) -> np.ndarray:
+    """How far each of the scores [m] of a class lies below their median, in median absolute deviations: [m]."""
+    below = np.median(scores) - scores
+    return below / max(np.median(np.abs(below)), 1e-12)
 
 
 def set_apart(scores: np.ndarray, separation: float) -> np.ndarray:

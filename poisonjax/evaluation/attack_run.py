@@ -149,9 +149,10 @@ def _run_stage(
     if not len(left):
         return earlier._replace(seconds=np.float64(0))
     padding = take(examples, slice(batch))._replace(label=np.full(batch, _NO_CLASS, examples.label.dtype))
-    _run_one(victim, padding, attack, key, batch)  # compiles
-    begin, batches = time.monotonic(), _batches(take(examples, left), batch)
+    batches = _batches(take(examples, left), batch)
     with progress(len(batches) * batch) as advance:
+        _run_one(victim, padding, attack, key, batch)  # compiles
+        begin = time.monotonic()
         parts = [_run_one(victim, rows, attack, key, batch, advance)[:3] for rows in batches]
     new = [np.concatenate(fields)[: len(left)] for fields in zip(*parts, strict=True)]
     if earlier is None:

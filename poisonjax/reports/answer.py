@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from poisonjax.reports import arms
 from poisonjax.reports.site.reading import Run
 from poisonjax.reports.table import audit, percent, plural, rows
 from poisonjax.reports.verdict import FAILED, REMOVED, SURVIVES, VOID, WEAKENED, fate
@@ -55,7 +56,7 @@ def cases(runs: Iterable[Run]) -> list[Case]:
         same = repr([record["config"].get(part) for part in ("data", "model", "poison", "train")])
         if record["attack_gate"] is None or record["changed"] or record["experiment"] in chosen or same in seen:
             continue
-        if _defended(record):
+        if arms.defended(record) and "standard" in record["arms"]:
             seen.add(same)
             chosen[record["experiment"]] = _case(run)
     return [chosen[name] for name in sorted(chosen, key=_order)]
@@ -70,28 +71,15 @@ def _order(name: str) -> tuple[bool, str]:
     return not name.startswith("mnist"), name
 
 
-def _arms(record: dict) -> list[dict]:
-    """The settings of the arms that are in the record."""
-    return [arm for arm in record["config"].get("arms", []) if arm["name"] in record["arms"]]
-
-
-def _defends(arm: dict) -> bool:
-    return arm["objective"]["type"] != "Standard" or arm.get("defence") is not None
-
-
-def _defended(record: dict) -> list[str]:
-    return [arm["name"] for arm in _arms(record) if arm["poisoned"] and _defends(arm)]
-
-
 def _control(record: dict) -> float | None:
-    """The attack success rate of a sound network that no poison touched, with a defence if there is one."""
-    clean = sorted((arm for arm in _arms(record) if not arm["poisoned"]), key=_defends, reverse=True)
-    return next((record["arms"][arm["name"]][RATE]["mean"] for arm in clean if not audit(record, arm["name"])), None)
+    """The attack success rate of the control, of a defence if there is one."""
+    arm = arms.control(record)
+    return None if arm is None else record["arms"][arm][RATE]["mean"]
 
 
 def _case(run: Run) -> Case:
     record, control = run.record, _control(run.record)
-    outcomes = {name: _outcome(record, name, control) for name in _defended(record)}
+    outcomes = {name: _outcome(record, name, control) for name in arms.defended(record)}
     asked = outcomes.get(QUESTION) or next(iter(outcomes.values()))
     sound = [each for each in outcomes.values() if each.fate != VOID and each.rate["mean"] is not None]
     best = min(sound, key=lambda each: each.rate["mean"], default=None)
@@ -107,7 +95,12 @@ def _outcome(record: dict, name: str, control: float | None) -> Outcome:
 
 def network(case: Case) -> str:
     """The network of a case."""
-    return case.run.record["config"].get("model", {}).get("type", "–")
+    return _plain(case.run.record["config"].get("model"))
+
+
+def _plain(part: dict | None) -> str:
+    """The type of a part, without the file that it comes from."""
+    return "–" if part is None else part["type"].rpartition(":")[2]
 
 
 def data(case: Case) -> str:
@@ -118,9 +111,9 @@ def data(case: Case) -> str:
 
 def poison(case: Case) -> str:
     """The poison of a case in words: its type, and all-to-all where it has no single target."""
-    settings = case.run.record["config"]["poison"]
-    words = WORDS.get(settings["type"], settings["type"])
-    return ("all-to-all " if settings.get("target", 0) is None else "") + words
+    settings = case.run.record["config"].get("poison")
+    words = WORDS.get(_plain(settings), _plain(settings))
+    return ("all-to-all " if settings and settings.get("target", 0) is None else "") + words
 
 
 def setting(case: Case) -> str:
@@ -162,19 +155,33 @@ def matrix(found: list[Case], prefix: str) -> str:
 
 def headline(found: list[Case]) -> str:
     """The answer: a sentence for each fate, with the networks and poisons that it is true of."""
-    asked = [(each, [case for case in found if case.asked.fate == each]) for each in MEANINGS]
-    said = " ".join(_sentence(each, of) for each, of in asked if of)
+    said = " ".join(sentence for _, sentence in sentences(found))
     return f"{said} (Attack success rates after it; control: without the poison.)" if said else "No backdoor was tried."
 
 
-def _sentence(fate: str, found: list[Case]) -> str:
-    """One fate, by network and data set."""
+def sentences(found: list[Case]) -> list[tuple[str, str]]:
+    """(fate, sentence) of each fate that a defence in question leads to, in the order of MEANINGS."""
+    asked = [(each, defence(case)) for each in MEANINGS for case in found if case.asked.fate == each]
+    same = {pair: [case for case in found if (case.asked.fate, defence(case)) == pair] for pair in asked}
+    return [(pair[0], _sentence(*pair, of)) for pair, of in same.items()]
+
+
+def defence(case: Case) -> str:
+    """The defence in question: PGD adversarial training, or else the name of its arm."""
+    settings = next(arm for arm in arms.arms(case.run.record) if arm["name"] == case.asked.arm)
+    attack, alone = settings["objective"].get("attack"), settings.get("defence") is None
+    plain = settings["objective"]["type"] == "AdversarialTraining" and attack and attack.get("type") == "PGD"
+    return "PGD adversarial training" if plain and alone else case.asked.arm
+
+
+def _sentence(fate: str, by: str, found: list[Case]) -> str:
+    """One fate by one defence, by network and data set."""
     places = {}
     for case in found:
         places.setdefault(f"in {network(case)} on {data(case)}", []).append(poison(case) + _rates(case))
     where = ", ".join(f"{place} ({'; '.join(of)})" for place, of in places.items())
     if fate in VERBS:
-        return f"PGD adversarial training **{VERBS[fate]}** the backdoor {where}."
+        return f"{by} **{VERBS[fate]}** the backdoor {where}."
     return f"Nothing follows {where}: {REASONS[fate]}."
 
 

@@ -59,6 +59,10 @@ def _arm(results: list[dict]) -> dict:
         "seconds": seconds,
         "history": [result["history"] for result in results],
         "says": results[0]["says"],
+        "detection": {
+            name: statistics.spread([result["detection"][name] for result in results])
+            for name in results[0]["detection"]
+        },
     }
 
 

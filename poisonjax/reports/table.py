@@ -1,6 +1,7 @@
 """A record as a page of Markdown: the answer, reported beside measured, and everything behind it."""
 
 import json
+import pathlib
 from collections.abc import Iterable
 
 from poisonjax.evaluation.metrics import METRICS as LABELS
@@ -19,6 +20,14 @@ DETECTION = {
     "clean_rejection_rate": "clean images rejected %",
     "triggered_rejection_rate": "triggered images rejected %",
     "adversarial_rejection_rate": "adversarial images rejected %",
+}
+PICTURES = {  # by the names of their files, in the order of a page
+    "results": "Results with 95% intervals, the control in grey, reported values as open diamonds",
+    "images": "Poisoned training images, and test images with what each network says of them",
+    "capacity": "Accuracy by the number of parameters",
+    "example": "Clean images, perturbations and adversarial images with what each network says of them",
+    "tsne": "Activations of clean and triggered test images",
+    "curves": "Training curves",
 }
 VOID, GATED = "†", "‡"
 MARKS = {
@@ -168,9 +177,22 @@ def comparison(record: dict) -> list[str]:
         "A reported number is reproduced if our 95% interval lies within "
         f"{percent(record['config']['evaluation']['tolerance'])} points of it, and not reproduced if the interval lies "
         "entirely outside. Intervals are Wilson's for one seed, Student's t over several.",
-        "### Why they differ",
-        _bullets(record["reasons"], "No differences."),
     ]
+
+
+def caveats(record: dict) -> list[str]:
+    """The section of the warnings and, where there are reported numbers, of why ours differ from them."""
+    why = record["reasons"] if record["comparison"] else []
+    differ = ["Why reported and measured numbers differ:", _bullets(why, "")] if why else []
+    return ["## Caveats", _bullets(record["warnings"], "No warnings."), *differ]
+
+
+def pictures(paths: Iterable[str]) -> list[str]:
+    """Figures in the order of PICTURES, those that it does not know before the last."""
+    order, names = list(PICTURES), {path: pathlib.PurePosixPath(path).stem for path in paths}
+    last = len(order) - 1
+    place = {path: order.index(name) if name in order else last - 0.5 for path, name in names.items()}
+    return [f"![{PICTURES.get(names[path], names[path])}]({path})" for path in sorted(names, key=place.get)]
 
 
 def results(record: dict) -> str:
@@ -213,7 +235,8 @@ def per_class(record: dict, name: str) -> str:
         return [percent(h / d if d else None) for h, d in zip(hits, of, strict=True)]
 
     body = [[arm, *pooled(metrics[name])] for arm, metrics in record["arms"].items()]
-    return rows(["arm", *map(str, range(len(body[0]) - 1))], body)
+    names = record["dataset"].get("label_names") or map(str, range(len(body[0]) - 1))
+    return rows(["arm", *names], body)
 
 
 def by_class(record: dict, name: str) -> list[str]:
@@ -305,39 +328,37 @@ def _poisoned(seed: int, facts: dict) -> str:
 
 def _setting(record: dict) -> list[str]:
     data, versions = record["dataset"], ", ".join(f"{name} {value}" for name, value in record["environment"].items())
-    config = json.dumps(record["config"], indent=1)
     return [
-        "## Setting",
         f"{data['name']} {data['version']}: {count(data['train'])} training and {count(data['test'])} test images, "
         f"sha256 `{data['sha256']}`. Seeds {', '.join(map(str, record['seeds']))}. {versions}.",
-        f"```sh\n{record['command']}\n```",
-        f"<details><summary>Configuration</summary>\n\n```json\n{config}\n```\n\n</details>",
+        *([f"```sh\n{record['command']}\n```"] if "command" in record else []),
     ]
+
+
+def folded(heading: str, parts: Iterable[str]) -> str:
+    """Parts of a page behind their heading, until somebody opens it."""
+    return "\n\n".join([f"<details><summary>{heading}</summary>", *parts, "</details>"])
 
 
 def markdown(record: dict, figures: list[str]) -> str:
     """The whole page; figures are paths relative to it."""
     sections = [
         f"# {record['experiment']} ({record['scale']} scale)",
-        record["title"],
         f"**{record['finding']}**",
+        record["title"],
         " ".join(gate(record["attack_gate"])),
         *main_results(record),
+        *pictures(figures),
+        *caveats(record),
         *comparison(record),
-        "## Warnings",
-        _bullets(record["warnings"], "None."),
-        "## Figures",
-        "\n\n".join(f"![{path}]({path})" for path in figures),
-        "## All metrics",
-        results(record),
         *_detections(record),
         *analyses(record),
-        "## By true class (%)",
-        *(part for name in MAIN for part in by_class(record, name)),
-        "## Poison",
-        _poison(record),
-        "## Networks",
-        _networks(record),
-        *_setting(record),
+        "## Details",
+        folded("All metrics", [results(record)]),
+        folded("By true class (%)", [part for name in MAIN for part in by_class(record, name)]),
+        folded("Poison", [_poison(record)]),
+        folded("Networks", [_networks(record)]),
+        folded("Setting", _setting(record)),
+        folded("Configuration", [f"```json\n{json.dumps(record['config'], indent=1)}\n```"]),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -36,6 +36,13 @@ def upgraded(record: dict) -> dict:
     return _from_1(record) if record["format"] == 1 else record
 
 
+def upgraded_evaluation(evaluation: dict) -> dict:
+    """An evaluation.json of format 1, which knew no trigger, or 2 as one of format 2."""
+    if evaluation["format"] == 1:
+        return {"attack_success_rate": None} | evaluation | {"format": 2, "arm": _text(evaluation["arm"])}
+    return evaluation
+
+
 def _from_1(old: dict) -> dict:
     kept = {name: part for name, part in old.items() if name != "printed"}
     return kept | {

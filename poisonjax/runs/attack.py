@@ -60,11 +60,16 @@ def run(
     with bucket.claimed(out, identity, warn=say) as folder:
 
         def measured() -> dict:
-            keep, follow = functools.partial(_kept, folder), functools.partial(_bar, type(attack).__name__)
+            names = [name for name, _ in attack.stages]
+            keep = functools.partial(_kept, folder, names)
+            follow = functools.partial(_bar, names, type(attack).__name__)
             result = robustness.measured(network, examples, attack, key, batch, outputs, keep, follow)
             return result.to_json() | {"attack_success_rate": _triggered(trained, network, examples, batch)}
 
+        done = (folder / "result.json").exists()
         found = cached_json(folder / "result.json", measured, warn=say)
+        if done:
+            say(f"{out}: already done")
         record = {"format": FORMAT, "command": command, **about, "dataset": _described(trained.dataset), **found}
         record = record | {"run": trained.config, "environment": environment([commit()])}
         write_atomic(folder / "report.md", markdown(record))
@@ -84,11 +89,11 @@ def _triggered(trained: Trained, network: Victim, examples: Examples, batch: int
     return [success.numerator, success.denominator] if success.denominator else None
 
 
-def _kept(folder: pathlib.Path, name: str, make: Callable[[], Stage]) -> Stage:
+def _kept(folder: pathlib.Path, names: list[str], name: str, make: Callable[[], Stage]) -> Stage:
     """A stage of an attack, made only if the folder does not have it."""
     path = folder / f"{name}.npz"
     found = _recalled(path)
-    say(f"{name}{' already done, skipped' if found is not None else ''}")
+    say(f"stage {names.index(name) + 1} of {len(names)}: {name}{', already done' if found is not None else ''}")
     if found is None:
         found = make()
         save_arrays(path, found)
@@ -104,8 +109,8 @@ def _recalled(path: pathlib.Path) -> Stage | None:
 
 
 @contextlib.contextmanager
-def _bar(name: str, stage: str, images: int) -> Iterator[Callable[[int], None]]:
-    with Bar(stage or name) as bar:
+def _bar(names: list[str], attack: str, stage: str, images: int) -> Iterator[Callable[[int], None]]:
+    with Bar(f"stage {names.index(stage) + 1}/{len(names)} {stage}" if stage else attack, keep=True) as bar:
         bar.begin(images, 0)
         yield bar.advance
 

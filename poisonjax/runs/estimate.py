@@ -14,19 +14,19 @@ from poisonjax.training import Objective, Training, eval_logits, initial_state
 BATCH, STEPS = 64, 4
 
 
+def training_gradients(settings: Training, objective: Objective, rows: int) -> int:
+    """Gradients of one image that a training evaluates: an attack step is one, an update counts as two."""
+    attack = 0 if objective.attack is None else objective.attack.cost.gradients
+    return settings.total_steps(rows) * settings.batch * (2 * objective.passes + attack)
+
+
 def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> int:
-    """Gradients of one image that one seed evaluates: an attack step is one, an update counts as two.
+    """Gradients of one image that one seed evaluates.
 
     Classes are taken to be of equal size, and the networks of all arms to be the experiment's.
     """
-
-    def training(settings: Training, objective: Objective) -> int:
-        images = settings.total_steps(train_rows) * settings.batch
-        attack = 0 if objective.attack is None else objective.attack.cost.gradients
-        return images * (2 * objective.passes + attack)
-
     judge, attacker, poison = experiment.evaluation, experiment.surrogate, experiment.poison
-    arms = sum(training(experiment.training_of(arm), arm.objective) for arm in experiment.arms)
+    arms = sum(training_gradients(experiment.training_of(arm), arm.objective, train_rows) for arm in experiment.arms)
     judged = len(experiment.arms) * test_rows * judge.attack.cost.gradients
     if judge.autoattack is not None:
         cost = judge.autoattack.cost
@@ -34,7 +34,7 @@ def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> 
     if not poison.needs_surrogate:
         return arms + judged
     crafted = poison.expected_rows(train_rows) * poison.attack.cost.gradients
-    return arms + judged + crafted + training(attacker.train, attacker.objective)
+    return arms + judged + crafted + training_gradients(attacker.train, attacker.objective, train_rows)
 
 
 def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> float:

@@ -36,6 +36,17 @@ def claim(name: str) -> str:
         return (ast.get_docstring(ast.parse((folder() / f"{name}.py").read_bytes())) or "").partition("\n")[0]
     except SyntaxError as error:
         return f"(broken: line {error.lineno}: {error.msg})"
+    except (OSError, ValueError) as error:
+        return f"(broken: {error})"
+
+
+def check(given: str) -> None:
+    """ValueError if `load` would find nothing; imports nothing, so that a slip is told at once."""
+    if _file(given) is None and given.lower().removesuffix(".py") not in names():
+        if os.sep in given:
+            raise ValueError(f"there is no file {given}")
+        if not _exists(given):
+            raise ValueError(unknown("experiment", given.removesuffix(".py"), names()))
 
 
 def load(given: str) -> ModuleType:
@@ -44,6 +55,7 @@ def load(given: str) -> ModuleType:
     A file is loaded as a module of its stem, so that its types have names of the form stem:Name; the modules beside it
     can be imported. ValueError, one line with file and line number if it cannot be imported.
     """
+    check(given)
     name, path = given.lower().removesuffix(".py"), _file(given)
     if path is not None and path.parent != folder().resolve():
         return _load_file(path)
@@ -51,11 +63,7 @@ def load(given: str) -> ModuleType:
         name = path.stem
     if name in names():
         return _imported(lambda: importlib.import_module(f"{_package()}.{name}"), folder() / f"{name}.py")
-    if os.sep in given:
-        raise ValueError(f"there is no file {given}")
-    if _exists(given):
-        return _imported(lambda: importlib.import_module(given), _origin(given) or given)
-    raise ValueError(unknown("experiment", name, names()))
+    return _imported(lambda: importlib.import_module(given), _origin(given) or given)
 
 
 def _file(given: str) -> pathlib.Path | None:
@@ -73,9 +81,10 @@ def build(given: str, scale: str) -> "Experiment":
     file, stem = module.__file__, module.__name__.rpartition(".")[2]
     if not callable(getattr(module, "experiment", None)):
         raise ValueError(f"{file} has no function experiment(scale); it must return a poisonjax.Experiment")
-    made = _imported(lambda: module.experiment(scale), file)
+    place = f"{file}:{getattr(getattr(module.experiment, '__code__', None), 'co_firstlineno', 1)}"
+    made = _imported(lambda: module.experiment(scale), file, place)
     if not isinstance(made, Experiment):
-        raise ValueError(f"{file}: experiment({scale!r}) must return a poisonjax.Experiment, got {made!r}")
+        raise ValueError(f"{place}: experiment({scale!r}) must return a poisonjax.Experiment, got {made!r}")
     if made.name != stem:
         raise ValueError(f"{file}: name is {made.name!r}; it must be that of the file, {stem!r}")
     return made
@@ -158,13 +167,16 @@ def _origin(name: str) -> pathlib.Path | None:
     return pathlib.Path(origin).resolve() if origin else None
 
 
-def _imported(make: Callable[[], Any], file: str | os.PathLike) -> Any:
-    """make(), with any error of the user's file as a ValueError that says in which line."""
+def _imported(make: Callable[[], Any], file: str | os.PathLike, place: str = "") -> Any:
+    """make(), with any error of the user's file as a ValueError that says in which line.
+
+    place: where the error is if no line of the file was run.
+    """
     try:
         return make()
     except SyntaxError as error:
         raise ValueError(f"{error.filename}:{error.lineno}: {error.msg}") from error
-    except Exception as error:  # whatever the code of a user raises
+    except (Exception, SystemExit) as error:  # whatever the code of a user raises
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        place = f"{file}:{lines[-1]}" if lines else str(file)
+        place = f"{file}:{lines[-1]}" if lines else place or str(file)
         raise ValueError(f"{place}: {type(error).__name__}: {error}") from error

@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,11 +14,14 @@ import numpy as np
 import poisonjax.analyses  # noqa: F401 (a config may name its types, and reading one imports nothing)
 from poisonjax.data import Dataset
 from poisonjax.experiment import Experiment
+from poisonjax.models.network import Network
 from poisonjax.overrides import to_json
-from poisonjax.reports.console import Bar, say
+from poisonjax.reports.console import Bar, TrainingBar, say
+from poisonjax.runs import estimate
+from poisonjax.runs.agenda import Agenda, Item
 from poisonjax.runtime import distributed
 from poisonjax.runtime.checkpoint import Checkpoints
-from poisonjax.training import Interrupted
+from poisonjax.training import Interrupted, Objective, Training
 from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples
 
@@ -31,8 +35,8 @@ class Run:
     changed: the overrides in force. home: what its user calls the workdir. save_every: seconds between checkpoints.
     reader: row numbers [b] of the training split -> Examples [b], for data that are to stay on the host; None puts
     them all on the devices. advanced: called after each training call. shared: where networks that no poison touches
-    are kept for other runs; None shares none. source: what --experiment named, if it was a
-    path or a module.
+    are kept for other runs; None shares none. source: what --experiment named, if it was a path or a module. agenda: of
+    all runs that the user waits for.
     """
 
     experiment: Experiment
@@ -48,6 +52,7 @@ class Run:
     advanced: Callable[[], None] = lambda: None
     shared: pathlib.Path | None = None
     source: str = ""
+    agenda: Agenda = dataclasses.field(default_factory=Agenda)
 
 
 class PoisonedData(NamedTuple):
@@ -92,15 +97,74 @@ def target_labels(job: Run) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.asarray(job.experiment.poison.target_labels(jnp.asarray(labels)))
 
 
+def scheduled(jobs: Sequence[Run]) -> list[Run]:
+    """The runs with one agenda of all of them."""
+    items = [item for job in jobs for seed in range(job.seeds) for item in _items(job, seed)]
+    lanes = min(jobs[0].seeds, len(jax.local_devices())) if jax.process_count() == 1 else 1
+    agenda = Agenda(items, lanes)
+    return [dataclasses.replace(job, agenda=agenda) for job in jobs]
+
+
+def _items(job: Run, seed: int) -> Iterator[Item]:
+    """The networks of a seed, in the order of their training."""
+    plan, rows, of = job.experiment, len(job.dataset.train.label), len(job.experiment.arms)
+    title = f", seed {seed} ({seed + 1} of {job.seeds})" if job.seeds > 1 else ""
+    label = f" seed {seed + 1}/{job.seeds}" if job.seeds > 1 else ""
+
+    def item(name: str, where: str, model: Network, objective: Objective, train: Training, chores: Hashable) -> Item:
+        gradients, pace = estimate.training_gradients(train, objective, rows), (model, objective.attack is None)
+        named = "" if name == where else f": {name}"
+        short = where.replace(" of ", "/")
+        return Item(key(job, seed, name), f"{where}{title}{named}", f"{short}{label}", gradients, pace, chores)
+
+    if plan.poison.needs_surrogate:
+        yield item(ATTACKER, ATTACKER, plan.model, plan.surrogate.objective, plan.surrogate.train, ATTACKER)
+    for at, arm in enumerate(plan.arms, 1):
+        model, train = plan.model_of(arm), plan.training_of(arm)
+        yield item(arm.name, f"arm {at} of {of}", model, arm.objective, train, type(arm.defence))
+
+
+def key(job: Run, seed: int, name: str) -> tuple[str, int, str]:
+    """A network on the agenda."""
+    return str(job.workdir), seed, name
+
+
 @contextlib.contextmanager
-def progress(job: Run, name: str, images: int) -> Iterator[Callable[[int], None]]:
-    """A bar for work that is not saved half-way; takes numbers of images done, raises Interrupted on request."""
-    with Bar(name) as bar:
+def visited(job: Run, seed: int, name: str) -> Iterator[None]:
+    """Work on a network of the agenda, with a line before it."""
+    own = key(job, seed, name)
+    say(", ".join(filter(None, [job.agenda.title(own), job.agenda.spell()])))
+    with job.agenda.visit(own):
+        yield
+
+
+def training_bar(job: Run, seed: int, name: str) -> TrainingBar:
+    """The watch of a network's training; `name` of a network that a defence trains beside is arm/name."""
+    curves, own = job.workdir / "tensorboard" / name / str(seed), key(job, seed, name)
+    trained = functools.partial(job.agenda.trained, own)
+    named = label(job, seed, name, "train")
+    return TrainingBar(named, curves, job.stop_requested, job.advanced, trained, job.agenda.spell)
+
+
+def label(job: Run, seed: int, name: str, part: str) -> str:
+    """A bar's name: where the job stands, and what is done there."""
+    arm, _, inner = name.partition("/")
+    return " ".join(filter(None, [job.agenda.label(key(job, seed, arm)), inner, part]))
+
+
+@contextlib.contextmanager
+def progress(job: Run, seed: int, name: str, part: str, images: int) -> Iterator[Callable[[int], None]]:
+    """A bar for a part of the work on a network, which is not saved half-way.
+
+    Takes numbers of images done, raises Interrupted on request.
+    """
+    with Bar(label(job, seed, name, part), job.agenda.spell) as bar:
         bar.begin(images, 0)
 
         def advance(rows: int) -> None:
             bar.advance(rows)
             if distributed.all_max(job.stop_requested())[0]:
-                raise Interrupted(f"stopped within {name}, which starts again")
+                what = f"seed {seed} {name} {part}".rstrip()
+                raise Interrupted(f"stopped within {what}, which starts again")
 
         yield advance

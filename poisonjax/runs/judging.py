@@ -30,7 +30,7 @@ class Judgement(NamedTuple):
 def judge(job: Run, seed: int, name: str, victim: Victim) -> Judgement:
     """The judgement of a network on the devices."""
     plan, (labels, targets), classes = job.experiment, target_labels(job), job.dataset.classes
-    with progress(job, f"seed {seed} {name} test", len(labels)) as advance:
+    with progress(job, seed, name, "test", len(labels)) as advance:
         predictions = predict(job, seed, victim, plan.evaluation.attack, advance)
     found = metrics.audit(labels, predictions, classes)
     for line in found:
@@ -53,7 +53,7 @@ def _autoattack(job: Run, seed: int, name: str, victim: Victim) -> Count:
         settings.autoattack,
         distributed.replicate(key),
         settings.batch,
-        progress=lambda stage, images: progress(job, f"seed {seed} {name} AutoAttack {stage}", images),
+        progress=lambda stage, images: progress(job, seed, name, f"AutoAttack {stage}", images),
     )
     return metrics.count(made.after == few.label, np.ones(len(few.label), bool), few.label, job.dataset.classes)
 
@@ -89,5 +89,5 @@ def subject_of(job: Run, seed: int, name: str, victim: Victim, analysis: Analysi
         plan.evaluation.batch,
         seed,
         folder(job, seed, name) / analysis.name,
-        lambda part, images: progress(job, f"seed {seed} {name} {part}".rstrip(), images),
+        lambda part, images: progress(job, seed, name, part, images),
     )

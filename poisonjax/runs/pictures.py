@@ -4,10 +4,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 
 from poisonjax.evaluation.metrics import Predictions
-from poisonjax.reports import figures
+from poisonjax.reports import style
+from poisonjax.reports.images import caption, class_name, magnification, perturbation, show_image
 from poisonjax.runs.job import PoisonedData, Run, folder, target_labels
 from poisonjax.runtime.workdir import load_arrays
 from poisonjax.training.prefetch import HostData
@@ -33,15 +36,16 @@ class Shown(NamedTuple):
     target: np.ndarray
 
 
-def pictures(job: Run, shown: Shown | None) -> dict[str, Figure]:
+def pictures(job: Run, shown: Shown | None, record: dict) -> dict[str, Figure]:
     """{name: figure} of the first seed: what the attacker does, and those of the analyses."""
-    plan, made = job.experiment, {}
+    plan, names, made = job.experiment, job.dataset.label_names, {}
     if shown is not None:
-        made["images"] = figures.image_grid(*poison_grid(shown), f"{plan.name}: what the attacker does")
+        says = {arm: fields["says"] for arm, fields in record["arms"].items() if fields.get("says")}
+        made["images"] = attack_sheet(shown, says, names, f"{plan.name}, {record['scale']} scale, first seed")
     for analysis in plan.analyses:
         paths = {arm.name: folder(job, 0, arm.name) / analysis.name / "arrays.npz" for arm in plan.arms}
         arrays = {arm: load_arrays(path, analysis.arrays) for arm, path in paths.items()}
-        made |= analysis.figures(arrays, plan.name, job.dataset.label_names)
+        made |= analysis.figures(arrays, plan.name, names)
     return made
 
 
@@ -74,12 +78,68 @@ def shown(job: Run, poisoned: PoisonedData) -> Shown | None:
     return Shown(*map(np.asarray, made))
 
 
-def poison_grid(shown: Shown) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The columns of a grid of the images that are shown, {heading: [r h w c]}, and one label per row."""
-    columns = {
-        "training image": shown.clean,
-        "perturbation": shown.poisoned - shown.clean,
-        "poisoned": shown.poisoned,
-        "test image, triggered": shown.triggered,
-    }
-    return columns, [f"{a} labelled {b}" for a, b in zip(shown.label, shown.poisoned_label, strict=True)]
+LINE = 13  # points between lines of what networks say
+
+
+@style.styled
+def attack_sheet(shown: Shown, says: dict[str, dict], names: tuple[str, ...], setting: str) -> Figure:
+    """Some training images, poisoned, and below test images, without and with the trigger, as networks see them.
+
+    says: {arm: what `says` made}. names: of the classes; () for their numbers.
+    """
+    rows, words = -(-len(shown.clean) // 2), (len(says) * LINE + 8) / 72
+    heights, note = [1.87 * rows, 1.5 + words], "; bold: what the attacker wants" if says else ""
+    title = "Poisoned training images, and test images with and without the trigger"
+    figure = style.sheet(sum(heights), title, setting + note)
+    above, below = figure.add_gridspec(2, 1, height_ratios=heights)
+    _training(_grouped(figure, above, rows, 2, 3), shown, names)
+    _tests(_grouped(figure, below, 1, len(shown.test), 2), shown, says, names)
+    return figure
+
+
+def _grouped(figure: Figure, place: SubplotSpec, rows: int, groups: int, size: int) -> np.ndarray:
+    """Axes [rows * groups, size], with a gap between groups side by side."""
+    ratios = ([1.0] * size + [0.12]) * groups
+    grid = place.subgridspec(rows, len(ratios) - 1, width_ratios=ratios[:-1])
+    starts = [(row, group * (size + 1)) for row in range(rows) for group in range(groups)]
+    return np.array([[figure.add_subplot(grid[row, at + k]) for k in range(size)] for row, at in starts])
+
+
+def _training(axes: np.ndarray, shown: Shown, names: tuple[str, ...]) -> None:
+    """Clean image, change and poisoned image for each row of axes."""
+    factor = magnification(shown.poisoned - shown.clean)
+    changes = perturbation(shown.poisoned - shown.clean, factor)
+    for row, trio in enumerate(axes):
+        if row >= len(shown.clean):
+            for axis in trio:
+                axis.set_visible(False)
+            continue
+        before, after = shown.label[row], shown.poisoned_label[row]
+        for axis, image in zip(trio, (shown.clean[row], changes[row], shown.poisoned[row]), strict=True):
+            show_image(axis, image)
+        caption(trio[0], f"training image: {class_name(before, names)}")
+        caption(trio[1], f"change × {factor} (grey: none)")
+        caption(trio[2], f"labelled {class_name(after, names)}", before != after)
+
+
+def _tests(axes: np.ndarray, shown: Shown, says: dict[str, dict], names: tuple[str, ...]) -> None:
+    """Clean and triggered image for each row of axes, and a line below them for each network."""
+    for row, (clean, triggered) in enumerate(axes):
+        show_image(clean, shown.test[row])
+        show_image(triggered, shown.triggered[row])
+        wanted = int(shown.target[row])
+        clean.set_title(f"true class\n{class_name(shown.test_label[row], names)}", fontsize=style.SMALL, loc="center")
+        triggered.set_title(f"target class\n{class_name(wanted, names)}", fontsize=style.SMALL, loc="center")
+        for line, said in enumerate(says.values()):
+            _say(clean, line, class_name(said["clean"][row], names), False)
+            _say(triggered, line, class_name(said["triggered"][row], names), said["triggered"][row] == wanted)
+    for line, arm in enumerate(says):
+        place = {"xytext": (-6, -LINE * (line + 1)), "textcoords": "offset points", "fontsize": style.SMALL}
+        axes[0, 0].annotate(f"{arm} says", (0, 0), xycoords="axes fraction", ha="right", va="center", **place)
+
+
+def _say(axis: Axes, line: int, text: str, fooled: bool) -> None:
+    """What a network says, below an image; set off if it is what the attacker wants."""
+    place = {"xytext": (0, -LINE * (line + 1)), "textcoords": "offset points", "fontsize": style.SMALL}
+    look = {"color": style.LIGHT.series[1], "fontweight": "bold"} if fooled else {}
+    axis.annotate(text, (0.5, 0), xycoords="axes fraction", ha="center", va="center", **place, **look)

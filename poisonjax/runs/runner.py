@@ -20,9 +20,21 @@ from poisonjax.poisons import poisoned
 from poisonjax.poisons.base import Poison
 from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import say
-from poisonjax.runs.job import ATTACKER, PoisonedData, Run, folder, progress, store, training_data
+from poisonjax.runs.job import (
+    ATTACKER,
+    PoisonedData,
+    Run,
+    folder,
+    key,
+    progress,
+    scheduled,
+    store,
+    training_data,
+    visited,
+)
 from poisonjax.runs.judging import analyse, judge
 from poisonjax.runs.pictures import pictures, says, shown
+from poisonjax.runs.shared import CLEAN
 from poisonjax.runs.training import defended, train
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import cached_json, save_arrays, write_atomic
@@ -43,9 +55,8 @@ def load(experiment: Experiment, data_dir: str | None) -> Dataset:
 
 def run(job: Run) -> dict:
     """Poison, train and judge, seed by seed; write figures, report.md and record.json; the record."""
+    (job,) = scheduled([job]) if job.agenda.empty else [job]
     warnings, seeds = job.experiment.warnings(), range(job.seeds)
-    for line in warnings if job.changed else ():  # the settings of an experiment's file are meant
-        say(f"warning: {line}")
     poisonings, judged = zip(*distributed.map_over_devices(lambda seed: one_seed(job, seed), seeds), strict=True)
     results = {arm.name: [of[arm.name] for of in judged] for arm in job.experiment.arms}
     facts = [of.facts for of in poisonings]
@@ -53,6 +64,7 @@ def run(job: Run) -> dict:
         job.experiment, job.dataset, job.scale, list(job.changed), list(seeds), results, facts, warnings, job.source
     )
     if distributed.is_primary():
+        say("writing the report and its figures ...")
         write(job, made, poisonings[0])
     return made
 
@@ -80,6 +92,7 @@ def poison_data(job: Run, seed: int) -> PoisonedData:
     place = folder(job, seed, "poison.json")
     place.parent.mkdir(parents=True, exist_ok=True)
     kept = cached_json(place, facts, warn=say, share=distributed.from_primary)
+    job.agenda.passed(key(job, seed, ATTACKER))
     return PoisonedData(functools.cache(train), rows, kept)
 
 
@@ -88,7 +101,8 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     kept = store(job, seed, "crafted")
     found = kept.latest(rows)
     if found is None:
-        made, facts = _attack_surrogate(job, seed, rows)
+        with visited(job, seed, ATTACKER):
+            made, facts = _attack_surrogate(job, seed, rows)
         kept.save(0, made, facts)
         return made, facts
     return found[1:]
@@ -96,9 +110,9 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
 
 def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
     plan, attacker = job.experiment, job.experiment.surrogate
-    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), clean=True)
+    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), CLEAN)
     victim = distributed.replicate(network_victim(plan.model, fitted.state))
-    with progress(job, f"seed {seed} poison", len(rows.label)) as advance:
+    with progress(job, seed, ATTACKER, "poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))
         crafter = _crafter(structure(victim), plan.poison)
         made = crafter(rows, plan.evaluation.batch, victim, key, advance=advance)
@@ -118,18 +132,27 @@ def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> d
     """One arm of one seed, as the record needs it; computed once."""
     place = folder(job, seed, arm.name)
     place.mkdir(parents=True, exist_ok=True)
-    compute = functools.partial(_result, job, seed, arm, poisoning)
-    return cached_json(place / "result.json", compute, warn=say, share=distributed.from_primary)
+
+    def compute() -> dict:
+        with visited(job, seed, arm.name):
+            return _result(job, seed, arm, poisoning)
+
+    made = cached_json(place / "result.json", compute, warn=say, share=distributed.from_primary)
+    own = key(job, seed, arm.name)
+    if job.agenda.passed(own):
+        say(f"{job.agenda.title(own)}: already done")
+    return made
 
 
 def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
-    fitted, victim, removed = defended(job, seed, arm, poisoning)
+    fitted, victim, removed, detection = defended(job, seed, arm, poisoning)
     victim = distributed.replicate(victim)
     counts, audit, predictions = judge(job, seed, arm.name, victim)
     return {
         "analyses": {each.name: analyse(job, seed, arm, victim, each) for each in job.experiment.analyses},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
+        "detection": detection,
         "audit": audit,
         "says": says(job, predictions),
         "notes": metrics.catastrophic_overfitting(fitted.history),
@@ -149,14 +172,14 @@ def _ending(history: list[dict], counts: dict[str, Count]) -> list[dict]:
 def write(job: Run, made: dict, poisoning: PoisonedData) -> None:
     """Figures, report.md and, last of all, record.json. Pictures are of the first seed: more seeds change none."""
     first = not (job.workdir / "record.json").exists()
-    names = figures.draw(made, _pictures(job, poisoning) if first else {}, job.workdir / "figures")
+    names = figures.draw(made, _pictures(job, poisoning, made) if first else {}, job.workdir / "figures")
     write_atomic(job.workdir / "report.md", table.markdown(made, [f"figures/{name}" for name in names]))
     write_atomic(job.workdir / "record.json", json.dumps(made, indent=1, allow_nan=False) + "\n")
 
 
-def _pictures(job: Run, poisoning: PoisonedData) -> dict[str, Figure]:
+def _pictures(job: Run, poisoning: PoisonedData, made: dict) -> dict[str, Figure]:
     """The figures that do not follow from the record alone; the images in them are kept for others."""
     images = shown(job, poisoning)
     if images is not None:
         save_arrays(job.workdir / "shown.npz", images)
-    return pictures(job, images)
+    return pictures(job, images, made)

@@ -1,4 +1,7 @@
-"""Networks that no poison touches: trained once for the same data, settings, seed and code, and shared between runs."""
+"""Networks on the whole training data: trained once for the same data, settings, seed and code, and shared.
+
+Those that no poison touches are shared between runs; those on poisoned data by the defences of one run.
+"""
 
 import contextlib
 import functools
@@ -19,6 +22,7 @@ from poisonjax.runtime import distributed, files
 from poisonjax.runtime.checkpoint import Checkpoints
 from poisonjax.training import Interrupted, Objective, Training, fresh
 
+CLEAN, POISONED = "clean", "poisoned"  # origins of the training rows of a network
 PACKAGE = pathlib.Path(__file__).parents[1]
 # The code that networks and curves depend on, by folders of the package.
 FOLDERS = (".", "attacks", "evaluation", "models", "runs", "runtime", "training")
@@ -51,6 +55,19 @@ def digest(job: Run, seed: int, model: Network, objective: Objective, settings: 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def place(
+    job: Run, seed: int, origin: str | None, model: Network, objective: Objective, settings: Training, stream: str
+) -> pathlib.Path | None:
+    """The folder in which a network is shared: that of all runs if it is CLEAN, that of the run if it is POISONED.
+
+    None for rows that a defence chose, and where nobody else wants the network.
+    """
+    defended = any(arm.defence is not None for arm in job.experiment.arms)
+    within = {CLEAN: job.shared, POISONED: job.workdir / f"seed{seed}" / "shared" if defended else None}.get(origin)
+    name = within and digest(job, seed, model, objective, settings, stream)
+    return within / name if name else None
+
+
 def _ours(setting: Any) -> bool:
     return type(setting).__module__.startswith("poisonjax.")
 
@@ -64,14 +81,20 @@ def _code() -> str:
 
 @contextlib.contextmanager
 def exchange(
-    job: Run, name: str | None, what: str, kept: Checkpoints, model: Network, objective: Objective, settings: Training
+    job: Run,
+    place: pathlib.Path | None,
+    what: str,
+    kept: Checkpoints,
+    model: Network,
+    objective: Objective,
+    settings: Training,
 ) -> Iterator[None]:
     """Take a shared network into the run's own checkpoints `kept`, or share the one that is trained meanwhile.
 
-    name: its `digest`; None shares nothing. what: the network, as people call it. A second process that wants the same
-    network waits for the first.
+    place: where it is shared; None shares nothing. what: the network, as people call it. A second process that wants
+    the same network waits for the first.
     """
-    if name is None or job.shared is None:
+    if place is None:
         yield
         return
     rows = len(job.dataset.train.label)
@@ -81,11 +104,11 @@ def exchange(
     if _finished(kept, like, settings.total_steps(rows)) is not None:
         yield
         return
-    with _locked(job, job.shared / name, what):
-        shared = Checkpoints(job.shared / name, warn=say)
+    with _locked(job, place, what):
+        shared = Checkpoints(place, warn=say)
         found = _finished(shared, like, settings.total_steps(rows))
         if found is not None:
-            say(f"{what}: trained before, taken from {job.shared / name}")
+            say(f"{what}: trained before, taken from {place}")
             kept.save(*found)
         yield
         trained = kept.latest(like) if found is None else None

@@ -18,6 +18,7 @@ from poisonjax.reports.console import say
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run, identity
 from poisonjax.runtime import bucket, distributed
+from poisonjax.runtime.signals import heard, write
 from poisonjax.runtime.workdir import Interrupt
 
 
@@ -28,7 +29,8 @@ class Settings:
     workdir: folder, or gs://... of a bucket. data_dir: folder of the tfds data sets; None for tfds's own. save_every:
     seconds between checkpoints. stream: feed training from the record files instead of device memory. shared:
     folder of networks that no poison touches, for all runs; None shares none. began: time.monotonic() of the user's
-    command. ValueError for an impossible value.
+    command. last_words: a line with which the process ends if a second Ctrl-C finds it deaf, within native code; None
+    waits. ValueError for an impossible value.
     """
 
     workdir: str
@@ -38,6 +40,7 @@ class Settings:
     stream: bool = False
     shared: str | None = None
     began: float = dataclasses.field(default_factory=time.monotonic)
+    last_words: str | None = None
 
     def __post_init__(self):
         if self.seeds < 1:
@@ -90,7 +93,7 @@ def opened(
     Meanwhile SIGINT and SIGTERM stop it after a step, saved. dataset: the rows that the experiment uses. source: what
     --experiment names. WorkdirError if the workdir cannot be used.
     """
-    with _own_workdir(settings, config) as workdir, _interrupt() as stop_requested:
+    with _own_workdir(settings, config) as workdir, _interrupt(settings.last_words) as stop_requested:
         yield Run(
             experiment=experiment,
             dataset=dataset,
@@ -134,19 +137,29 @@ def _own_workdir(settings: Settings, config: dict) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _interrupt() -> Iterator[Callable[[], bool]]:
+def _interrupt(last_words: str | None) -> Iterator[Callable[[], bool]]:
     """True once a signal asked to stop. Only the main thread can catch signals; elsewhere nothing stops a run."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    with Interrupt(_acknowledge) as interrupt:
+    with heard(_acknowledgement(last_words)), Interrupt() as interrupt:
         yield lambda: interrupt.requested is not None
 
 
-def _acknowledge(signal: str) -> None:
-    """Unbuffered, since a signal may come while a buffer is being written."""
-    again = "; Ctrl-C again to stop at once" if signal == "SIGINT" else ""
-    os.write(2, f"\nstopping after this step{again}\n".encode())
+def _acknowledgement(last_words: str | None) -> Callable[[str], str | None]:
+    """The answers to signals: the first stops after a step, Ctrl-C after it at once."""
+    signals = []
+
+    def hear(name: str) -> str | None:
+        signals.append(name)
+        if len(signals) > 1 and name == "SIGINT":
+            write("stopping at once ...")
+            return last_words
+        if len(signals) == 1:
+            write(f"stopping after this step{'; Ctrl-C again to stop at once' * (name == 'SIGINT')}")
+        return None
+
+    return hear
 
 
 def _say_started(began: float) -> None:

@@ -18,7 +18,7 @@ from poisonjax.reports.console import say
 from poisonjax.reports.table import LABELS, MAIN, legend, marked
 from poisonjax.reports.text import columns
 from poisonjax.runs import runner
-from poisonjax.runs.job import Run
+from poisonjax.runs.job import Run, scheduled
 from poisonjax.runs.job import identity as run_identity
 from poisonjax.runtime import bucket, distributed
 from poisonjax.runtime.workdir import WorkdirError, write_atomic
@@ -184,7 +184,7 @@ def run(job: Run, points: list[Point]) -> int:
 
     job: what the points share; its workdir is the sweep's. Interrupted on request, OSError if the disk is full.
     """
-    jobs = [_job(job, point) for point in points]
+    jobs = scheduled([_job(job, point) for point in points])
     outcomes = [Outcome("missing" if recorded(each) is None else "done") for each in jobs]
     note(job, points, outcomes)
     for at, (point, each) in enumerate(zip(points, jobs, strict=True)):

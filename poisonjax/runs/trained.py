@@ -117,7 +117,7 @@ def _defended(folder: pathlib.Path, scale: str, plan: Experiment, dataset: Datas
         raise ValueError("training has not finished; run its command again")
     with _view(folder, seed) as view:
         job = Run(plan, dataset, view, scale)
-        return training.defended(job, seed, arm, runner.poison_data(job, seed))[1]
+        return training.defended(job, seed, arm, runner.poison_data(job, seed)).victim
 
 
 @contextlib.contextmanager

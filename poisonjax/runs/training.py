@@ -2,20 +2,22 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
-from poisonjax.defences import Context, shielded
+from poisonjax.defences import Context, Selection, shielded
 from poisonjax.evaluation import metrics
+from poisonjax.evaluation.detection import detection
 from poisonjax.evaluation.metrics import Count
 from poisonjax.evaluation.victim import Victim, network_victim
 from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
-from poisonjax.reports.console import TrainingBar
 from poisonjax.runs import shared
-from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_data
+from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_bar, training_data
 from poisonjax.runs.judging import predict, subject_of
+from poisonjax.runs.shared import CLEAN, POISONED
 from poisonjax.training import Fitted, Objective, Training, TrainState, fit
 from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples, take
@@ -23,33 +25,48 @@ from poisonjax.types import Examples, take
 MONITORED = 200  # test images
 
 
-def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> tuple[Fitted, Victim, dict[str, Count]]:
-    """The trained network of an arm, the network to judge, and the training rows that its defence removed."""
+class Defended(NamedTuple):
+    """The trained network of an arm, and the network to judge.
+
+    removed: the training rows that its defence removed. detection: how well its suspicion tells poisoned rows, empty
+    where it tells none.
+    """
+
+    fitted: Fitted
+    victim: Victim
+    removed: dict[str, Count]
+    detection: dict[str, float | None]
+
+
+def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended:
+    """One arm, trained and behind its defence."""
     plan, model = job.experiment, job.experiment.model_of(arm)
     settings, examples = plan.training_of(arm), poisoning.train() if arm.poisoned else training_data(job)
+    origin = POISONED if arm.poisoned and plan.poisoned else CLEAN
     if arm.defence is None:
-        clean = not (arm.poisoned and plan.poisoned)
-        fitted = train(job, seed, arm.name, model, arm.objective, settings, examples, clean)
-        return fitted, network_victim(model, fitted.state), {}
+        fitted = train(job, seed, arm.name, model, arm.objective, settings, examples, origin)
+        return Defended(fitted, network_victim(model, fitted.state), {}, {})
 
     def fit_another(name: str, objective: Objective, rows: Examples) -> Victim:
-        state = train(job, seed, f"{arm.name}/{name}", model, objective, settings, rows).state
-        return network_victim(model, state)
+        own = origin if rows is whole else None
+        return network_victim(
+            model, train(job, seed, f"{arm.name}/{name}", model, objective, settings, rows, own).state
+        )
 
     whole = examples.read(np.arange(len(examples.index))) if isinstance(examples, HostData) else examples
     context = Context(
         whole, job.dataset.classes, plan.evaluation.batch, stream_key(seed, f"defence {arm.name}"), fit_another
     )
-    kept = arm.defence.select(context)
+    selected = arm.defence.select(context)
+    kept, suspicion = selected if isinstance(selected, Selection) else (selected, None)
     fitted = train(job, seed, arm.name, model, arm.defence.objective(arm.objective), settings, kept)
     victim = network_victim(model, fitted.state)
     shield = arm.defence.shield(victim, context._replace(train=kept))
     believed = kept.index if shield.keep is None else kept.index[np.asarray(shield.keep)]
-    rows = poisoning.rows if arm.poisoned else whole.index[:0]
-    removed = metrics.removals(
-        whole.label, np.isin(whole.index, rows), np.isin(whole.index, believed), job.dataset.classes
-    )
-    return fitted, shielded(victim, shield), removed
+    poisoned = np.isin(whole.index, poisoning.rows if arm.poisoned else ())
+    removed = metrics.removals(whole.label, poisoned, np.isin(whole.index, believed), job.dataset.classes)
+    found = {} if suspicion is None else detection(np.asarray(suspicion), poisoned)
+    return Defended(fitted, shielded(victim, shield), removed, found)
 
 
 def train(
@@ -60,21 +77,21 @@ def train(
     objective: Objective,
     settings: Training,
     examples: Examples | HostData,
-    clean: bool = False,
+    origin: str | None = None,
 ) -> Fitted:
     """One network. Arms share the initial network and the order of the data, the surrogate has its own.
 
-    clean: the examples are those of the data set, so that no poison touches the network, nor its curves.
+    origin: CLEAN if the examples are those of the data set, so that no poison touches the network, nor its curves;
+    POISONED if they are all that the attacker leaves; None if a defence chose them.
     """
     own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
-    curves = job.workdir / "tensorboard" / name / str(seed)
-    probe = functools.partial(_probe, job, seed, name, model, objective, clean)
+    probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN)
     kept, what = store(job, seed, name), f"seed {seed} {name}"
-    known_as = shared.digest(job, seed, model, objective, settings, own) if clean else None
+    place = shared.place(job, seed, origin, model, objective, settings, own)
     with (
-        shared.exchange(job, known_as, what, kept, model, objective, settings),
-        TrainingBar(what, curves, job.stop_requested, job.advanced) as bar,
+        shared.exchange(job, place, what, kept, model, objective, settings),
+        training_bar(job, seed, name) as bar,
     ):
         return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every)
 

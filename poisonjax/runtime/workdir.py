@@ -175,14 +175,12 @@ def _recalled(path: Path, warn: Callable[[str], None]) -> dict | None:
 class Interrupt:
     """`with Interrupt() as interrupt`: SIGINT and SIGTERM only set `interrupt.requested` to their name.
 
-    acknowledge: takes that name, inside the signal handler.
     Finish the step, save, and leave. Ctrl-C after either raises KeyboardInterrupt at once. Leaving gives
     back the handlers that were there. Main thread only, as Python's signal handlers are.
     """
 
-    def __init__(self, acknowledge: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self) -> None:
         self.requested: str | None = None
-        self._acknowledge = acknowledge
 
     def __enter__(self) -> "Interrupt":
         self._handlers = {number: signal.signal(number, self._note) for number in _STOPS}
@@ -197,7 +195,6 @@ class Interrupt:
             raise KeyboardInterrupt
         if not self.requested:
             self.requested = signal.Signals(number).name
-            self._acknowledge(self.requested)
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)

@@ -31,7 +31,10 @@ class Checkpointer(Protocol):
 
 
 class Callbacks(Protocol):
-    """Callbacks of the training loop: progress bar, TensorBoard, stop signal."""
+    """Callbacks of the training loop: progress bar, TensorBoard, stop signal.
+
+    begin: before the program compiles. advance: after each call of it.
+    """
 
     def begin(self, images: int, done: int) -> None: ...
     def advance(self, images: int) -> None: ...
@@ -228,8 +231,8 @@ def fit(
     carry, log = _begin(model, objective, settings, examples, keys[0], store)
     at, pace, saved = int(carry[0].step), 1, time.monotonic()
     carry, key = distributed.replicate(carry), distributed.replicate(keys[1])
-    run, data, carry = _compiled(model, objective, settings, examples, keys[1], carry, key)
     watch.begin(_images(total, settings, rows), _images(at, settings, rows))
+    run, data, carry = _compiled(model, objective, settings, examples, keys[1], carry, key)
     while at < total:
         stop = min(at + pace, (at // steps + 1) * steps, total)
         carry, spent = _timed(run, carry, data, key, stop)

@@ -63,8 +63,10 @@ def test_rows_of_any_judge_are_dropped_and_nothing_else_changes():
         fit=lambda name, objective, examples: name,
         map=lambda fn, network, examples: scores[network],
     )
-    kept = Reveal((JUDGE, JUDGE)).select(context)
-    assert set(range(300)) - set(kept.index.tolist()) == {*range(30), *range(150, 170)}
+    kept, ease = Reveal((JUDGE, JUDGE)).select(context)
+    dropped = [*range(30), *range(150, 170)]
+    assert sorted({*range(300)} - {*kept.index.tolist()}) == dropped
+    assert ease[dropped].min() > np.delete(ease, dropped).max()
 
 
 def test_impossible_settings_are_refused():

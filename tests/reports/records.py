@@ -77,6 +77,8 @@ def record(
         "config": {
             "type": "Experiment",
             "name": name,
+            "data": {"type": "Data", "name": "mnist_5k", "train": {"type": "All"}},
+            "model": {"type": "WongCNN"},
             "poison": {"type": "BadNets", "rate": 0.1, "target": None} if poisoned else {"type": "NoPoison"},
             "evaluation": {"type": "Evaluation", "min_attack_success": 0.5, "tolerance": 0.02},
             "arms": [usual_arm(each, poisoned) | (parts or {}).get(each, {}) for each in arms],
@@ -156,6 +158,26 @@ def save(folder: pathlib.Path, made: dict, pictures: tuple[str, ...] = ()) -> pa
     for name in pictures:
         (folder / "figures").mkdir(exist_ok=True)
         Figure(figsize=(1, 1)).savefig(folder / "figures" / name)
+    return folder
+
+
+def evaluation(made: dict, arm: str = "pgd_at", **fields) -> dict:
+    """An evaluation of a network of a record under AutoAttack. fields: those that differ from the usual ones."""
+    attack = {"type": "AutoAttack", "ball": {"type": "Linf", "eps": 0.3}, "steps": 100, "queries": 5000}
+    about = {"command": f"poisonjax evaluate --arm={arm}", "arm": arm, "seed": 0, "attack": attack, "images": 80}
+    data = {name: made["dataset"][name] for name in ("name", "version", "sha256")}
+    counts = {"clean": [78, 80], "robust": [40, 80], "attack_success_rate": [63, 72]}
+    costs = {"median_l2": 3.25, "median_linf": None, "gradients": 1910, "queries": 5909, "images_per_second": 41.5}
+    stages = {"stages": {"apgd_ce": 0.625, "square": 0.5}, "audit": ["The gradients may be masked."]}
+    run = {**made["config"], "scale": made["scale"]}
+    whole = about | {"dataset": data, **counts, **costs, **stages, "run": run, "environment": made["environment"]}
+    return {"format": 2, **whole, **fields}
+
+
+def save_evaluation(folder: pathlib.Path, made: dict) -> pathlib.Path:
+    """evaluation.json; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evaluation.json").write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
     return folder
 
 

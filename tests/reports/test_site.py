@@ -14,10 +14,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from poisonjax.cli import report
 from poisonjax.reports import __main__ as command
+from poisonjax.reports import answer, style, table
 from poisonjax.reports import record as written_record
-from poisonjax.reports import table
 from poisonjax.reports.site import charts, folder, pages, reading, views
 from poisonjax.reports.site.numbers import flat
 from poisonjax.reports.upgrade import upgraded
@@ -155,9 +154,17 @@ def records(tmp_path_factory) -> pathlib.Path:
     synthetic.save_sweep(
         there / "sweeps" / "two", axes, list(zip(at, (point(0.7), point(0.3), "Broke.", None), strict=True))
     )
+    synthetic.save_evaluation(there / "paper" / "evaluations" / "auto", synthetic.evaluation(paper_record()))
     three = {"a": ["1"], "b": ["2"], "c": ["3"]}
     synthetic.save_sweep(there / "sweeps" / "three", three, [({"a": "1", "b": "2", "c": "3"}, point(0.5))])
     return there
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No curves and heat maps, which take most of the time, where a test is about something else."""
+    monkeypatch.setattr(charts, "curves", lambda record: {})
+    monkeypatch.setattr(charts, "swept", lambda sweep: {})
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +172,16 @@ def site(records, tmp_path_factory) -> dict[str, bytes]:
     return build(records, tmp_path_factory.mktemp("out") / "site")
 
 
-def test_same_records_elsewhere_give_the_same_bytes(records, site, tmp_path):
-    copy = shutil.copytree(records, tmp_path / "else" / "where")
-    words = [sys.executable, "-m", "poisonjax.reports", "site", "--records", str(copy), "--out", str(tmp_path / "site")]
+def test_same_records_elsewhere_give_the_same_bytes(records, tmp_path):
+    shutil.copytree(records / "paper", tmp_path / "records" / "paper")  # with pictures and an evaluation
+    synthetic.save_sweep(tmp_path / "records" / "sweep", {"a": ["1"], "b": ["2"]}, [({"a": "1", "b": "2"}, point(0.7))])
+    site = build(tmp_path / "records", tmp_path / "one")
+    copy = shutil.copytree(tmp_path / "records", tmp_path / "else" / "where")
+    words = [sys.executable, "-m", "poisonjax.reports", "site", "--records", str(copy), "--out", str(tmp_path / "two")]
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
     subprocess.run(words, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    again = tree(tmp_path / "site")
-    assert again.keys() == site.keys()
+    again = tree(tmp_path / "two")
+    assert again.keys() == site.keys() >= {"sweeps/sweep.html", "records/paper.html", "evaluations.html"}
     assert [path for path in site if site[path] != again[path]] == []
     assert not any(str(tmp_path).encode() in content for content in again.values())
 
@@ -191,6 +201,8 @@ def test_json_is_every_record_and_sweep(records, site):
     }
     assert {entry["path"]: entry["sweep"] for entry in whole["sweeps"]} == sweeps
     assert {len(entry["records"]) for entry in whole["sweeps"]} == {1, 2}
+    (evaluation,) = whole["evaluations"]
+    assert evaluation == {"path": "paper/evaluations/auto", "evaluation": synthetic.evaluation(paper_record())}
 
 
 def expected_cells(record: dict) -> set[tuple]:
@@ -266,7 +278,7 @@ def csv_cells(rows: list[dict]) -> set[tuple]:
 def test_csv_is_every_measured_number(records, site):
     rows = list(csv.DictReader(io.StringIO(site["numbers.csv"].decode())))
     paths = sorted(path.parent.relative_to(records).as_posix() for path in records.rglob("record.json"))
-    assert sorted({row["record"] for row in rows}) == paths
+    assert sorted({row["record"] for row in rows if row["kind"] != "evaluation"}) == paths
     for path in paths:
         record = read(records / path / "record.json")
         mine = [row for row in rows if row["record"] == path]
@@ -291,7 +303,7 @@ def test_nothing_is_loaded_from_elsewhere_and_every_link_has_a_target(site):
         for link in page.links:
             assert not re.match(r"(?i)(https?:|//|file:)", link), (path, link)
             target, _, place = link.partition("#")
-            if link == "data:,":
+            if link.startswith("data:image/svg+xml,"):
                 continue
             goal = os.path.normpath(here / target).replace(os.sep, "/") if target else path
             assert goal in site, (path, link)
@@ -325,9 +337,13 @@ def test_text_of_a_record_is_escaped(tmp_path):
     axes = {HOSTILE: [HOSTILE], "b": ["2"]}
     synthetic.save_sweep(tmp_path / "records" / "s", axes, [({HOSTILE: HOSTILE, "b": "2"}, HOSTILE)])
     synthetic.save_sweep(tmp_path / "records" / "t", {HOSTILE: ["1"]}, [({HOSTILE: "1"}, made)])
+    attack, stages = {"type": HOSTILE, "ball": {"type": HOSTILE}, HOSTILE: HOSTILE}, {HOSTILE: 0.5}
+    judged = synthetic.evaluation(made, HOSTILE, attack=attack, stages=stages, audit=[HOSTILE], command=HOSTILE)
+    synthetic.save_evaluation(tmp_path / "records" / "e<b>", judged)
     site = build(tmp_path / "records", tmp_path / "site")
     test_nothing_is_loaded_from_elsewhere_and_every_link_has_a_target(site)
     test_html_is_well_formed(site)
+    assert {"evaluations.html", "reproduction.html", "sweeps.html"} <= site.keys()
     for path, page in parsed(site).items():
         assert [tag for tag, _ in page.tags].count("script") == 1, path
         assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes), path
@@ -406,19 +422,294 @@ def test_the_gate_is_shown_with_its_control(site):
     assert "attack success rate 90.00% after standard training, no control on clean data; at least 50.00%" in old
 
 
-def test_the_summary_table_has_every_reported_number_beside_ours(records, site):
-    rows = rows_of(site["index.html"].decode(), "table-numbers")
+def claims(page: str, kind: str = "claims") -> list[str]:
+    """The rows of all tables of the page of verdicts."""
+    ids = re.findall(f'id="(table-{kind}-\\d+)"', page)
+    return [row for each in ids for row in rows_of(page, each)[1:]]
+
+
+def test_every_reported_number_is_beside_ours_with_its_verdict_and_its_record(records, site):
+    page = site["reproduction.html"].decode()
+    rows = claims(page)
     cell = json.loads((records / "paper" / "record.json").read_bytes())["arms"]["pgd_at"]["attack_success_rate"]
     low, high = cell["ci95"]
     ours = f"{100 * cell['mean']:.2f} ± {100 * cell['std']:.2f} {table.VOID} {100 * low:.2f} to {100 * high:.2f}"
-    assert f"mnist_paper paper changed 3 pgd_at attack success rate 0.99 T6 {ours} not reproduced Why." in rows
-    assert any(re.search(r"pgd_at clean accuracy, class 0 94.18 T6 .* inconclusive One class.$", row) for row in rows)
-    assert sum("mnist_paper" in row for row in rows) == 3 + 3 * len(table.MAIN) - 2
+    told = "mnist_paper , paper, 3 seeds changed"
+    assert f"pgd_at attack success rate 0.99 {ours} not reproduced Why. {told}" in rows
+    assert any(re.search(r"pgd_at clean accuracy, class 0 94.18 .* inconclusive One class. ", row) for row in rows)
     assert any(
-        re.search(r"mnist_old smoke 1 standard attack success rate 96.22 T6 .* on its page$", row) for row in rows
+        re.search(r"standard attack success rate 96.22 .* on its page mnist_old , smoke, 1 seed$", row) for row in rows
     )
-    reported = [not row.endswith("not reported –") for row in rows[1:]]
-    assert reported == sorted(reported, reverse=True), "reported numbers come first"
+    assert len(rows) == 4
+    assert rows_of(page, "table-verdicts")[1:] == [
+        "T6 What mnist_old is about. What mnist_paper is about. 1 reproduced 1 not reproduced 2 inconclusive"
+    ]
+    assert "1 reproduced 1 not reproduced 2 inconclusive" in Page(page).text
+
+
+def measured_at(scale: str, seeds: int = 1, changed=(), verdict: str = "inconclusive", table: str = "T6") -> dict:
+    row = {"arm": "pgd_at", "metric": "attack_success_rate", "reported": 0.0099, "verdict": verdict}
+    made = synthetic.record("mnist_badnets", scale, seeds, reported=[row])
+    made["changed"], made["comparison"][0]["table"] = list(changed), table
+    return made
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_largest_record_of_the_published_settings_decides(tmp_path):
+    made = {
+        "changed": measured_at("paper", 9, ["train.epochs=1"], "reproduced"),
+        "small": measured_at("small", 9, verdict="reproduced"),
+        "full": measured_at("full", 1, verdict="reproduced"),
+        "seeds": measured_at("full", 2, verdict="not_reproduced"),
+    }
+    for name, record in made.items():
+        synthetic.save(tmp_path / "records" / name, record)
+    page = build(tmp_path / "records", tmp_path / "site")["reproduction.html"].decode()
+    (row,) = claims(page)
+    assert "not reproduced" in row and row.endswith("mnist_badnets , full, 2 seeds")
+    others = [row.rpartition("mnist_badnets , ")[2] for row in claims(page, "others")]
+    assert others == ["full, 1 seed", "small, 9 seeds", "paper, 9 seeds changed"]
+    assert rows_of(page, "table-verdicts")[1:] == ["T6 What mnist_badnets is about. 1 not reproduced"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_tables_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("T10", "T2", "4.2"):
+        synthetic.save(tmp_path / "records" / name, measured_at("small", table=name))
+    page = build(tmp_path / "records", tmp_path / "site")["reproduction.html"].decode()
+    assert [row.split()[0] for row in rows_of(page, "table-verdicts")[1:]] == ["4.2", "T2", "T10"]
+
+
+def test_the_main_table_has_a_row_for_each_network_with_what_was_reported(site):
+    rows = rows_of(site["index.html"].decode(), "table-numbers")
+    assert rows[0].endswith(
+        "clean accuracy % triggered accuracy % attack success rate % PGD accuracy % AutoAttack accuracy %"
+    )
+    assert sum(row.startswith("mnist_paper paper, 3 seeds changed") for row in rows) == 3
+    (row,) = [row for row in rows if row.startswith("mnist_paper paper, 3 seeds changed standard")]
+    assert re.search(r" 91.65 ± 1.03 [\d.]+ to [\d.]+ T6 reports 96.22 ", row) and row.count("reports") == 1
+    own = rows_of(site["records/paper.html"].decode(), "table-results")
+    assert any(each.startswith("standard ") and "T6 reports 96.22" in each for each in own)
+
+
+FATES = {  # attack success after pgd_at and the filter; warnings; gate; fate of pgd_at and of the best
+    "one": ((0.85, 0.9), [], synthetic.gate(0.9, 0.02), ("survives", "survives")),
+    "two": ((0.3, 0.04), [], synthetic.gate(0.9, 0.02), ("weakened", "removed")),
+    "three": ((0.04, 0.5), [], synthetic.gate(0.9, 0.02), ("removed", "removed")),
+    "four": ((0.3, 0.3), [], synthetic.gate(0.2, 0.02), ("attack failed", "attack failed")),
+    "five": ((0.3, 0.3), ["standard, seed 0: collapsed"], synthetic.gate(0.9, 0.02), ("void", "void")),
+}
+
+
+def judged(name: str) -> dict:
+    """A record in which this becomes of the backdoor."""
+    (pgd_at, filtered), warnings, gate, _ = FATES[name]
+    rates = {"standard": gate["asr"], "pgd_at": pgd_at, "filter": filtered, "pgd_at_clean_data": 0.02}
+    parts = {"filter": {"defence": {"type": "mine:Filter"}}, "pgd_at_clean_data": {"poisoned": False}}
+    rates = {arm: {"attack_success_rate": rate} for arm, rate in rates.items()}
+    made = synthetic.record(name, rates=rates, parts=parts)
+    made["config"]["model"]["type"] = f"mine:Net{name.capitalize()}"
+    made["warnings"], made["attack_gate"] = warnings, gate
+    return made
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory) -> dict[str, bytes]:
+    """A site with every fate, of records without reported numbers."""
+    there = tmp_path_factory.mktemp("answered")
+    for name in FATES:
+        synthetic.save(there / "records" / name, judged(name), ("results.png", "images.png", "curves.png"))
+    return build(there / "records", there / "site")
+
+
+@pytest.mark.parametrize("name", FATES)
+def test_the_matrix_has_the_rates_and_the_fate_of_each_record(name, answered):
+    network = f"Net{name.capitalize()}"
+    page = answered["index.html"].decode()
+    found = re.search(rf'<tr><th scope="row">{network}<.*?</tr>', page, re.DOTALL)[0]
+    cells = {arm: 100 * fields["attack_success_rate"]["mean"] for arm, fields in judged(name)["arms"].items()}
+    fate, of_best = FATES[name][3]
+    assert re.findall(r'<a class="case ([^"]*)" href="([^"]*)">', found) == [
+        (fate.replace(" ", "-"), f"records/{name}.html")
+    ]
+    best = min(("pgd_at", "filter"), key=cells.get)
+    also = "" if of_best == fate else f" {answer.SIGNS[of_best]} {of_best}"
+    of_best = f"{cells[best]:.2f} {'PGD-AT' if best == 'pgd_at' else best}{also}" if fate != "void" else "–"
+    told = [
+        f"{network} mnist_5k {answer.SIGNS[fate]} {fate} all-to-all small, 1 seed",
+        f"standard {cells['standard']:.2f} PGD-AT {cells['pgd_at']:.2f}",
+        f"best defence {of_best}",
+        f"control {cells['pgd_at_clean_data']:.2f}",
+    ]
+    assert Page(found).text == " ".join(told)
+
+
+def test_the_answer_has_a_sentence_for_each_fate_that_names_its_networks(answered):
+    page = answered["index.html"].decode()
+    said = [Page(each).text for each in re.findall(r'<p class="sentence.*?</p>', page, re.DOTALL)]
+    assert [each.split()[1] for each in said] == ["survives", "weakened", "removed", "attack", "void"]
+    for sentence, name in zip(said, FATES, strict=True):
+        assert f"in Net{name.capitalize()} on mnist_5k (all-to-all BadNets" in sentence
+        assert sum(f"Net{other.capitalize()} " in sentence for other in FATES) == 1
+    assert "**" not in Page(page).text and "<strong>does not remove</strong>" in page
+    legend = Page(re.search(r'<ul class="legend".*?</ul>', page, re.DOTALL)[0]).text
+    assert all(f"{answer.SIGNS[fate]} {fate} {meaning}" in legend for fate, meaning in answer.MEANINGS.items())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_answer_names_the_defence_that_it_is_about(tmp_path):
+    rates = {"standard": 0.9, "filter": 0.03, "clean": 0.02}
+    plain = {"objective": {"type": "Standard"}}
+    parts = {"filter": plain | {"defence": {"type": "mine:Filter"}}, "clean": plain | {"poisoned": False}}
+    made = synthetic.record(rates={arm: {"attack_success_rate": rate} for arm, rate in rates.items()}, parts=parts)
+    synthetic.save(tmp_path / "records", made)
+    text = Page(build(tmp_path / "records", tmp_path / "site")["index.html"].decode()).text
+    filtered = f"filter {100 * made['arms']['filter']['attack_success_rate']['mean']:.2f} best defence"
+    assert "filter removes the backdoor in WongCNN" in text and filtered in text
+    assert "PGD adversarial training" not in text
+
+
+def test_the_first_page_has_three_pictures(answered):
+    page = Page(answered["index.html"].decode())
+    assert [attributes["src"] for tag, attributes in page.tags if tag == "img"] == [
+        "figures/five/images.png",
+        "figures/five/results.png",
+    ]
+    (drawn,) = [attributes["aria-label"] for tag, attributes in page.tags if attributes.get("role") == "img"]
+    assert drawn == "attack success rate, test by epoch"
+
+
+def test_a_site_of_other_records_speaks_of_them(answered, site):
+    for path, page in parsed(answered).items():
+        for told in (pages.REPORT["title"], pages.REPORT["authors"], "Does adversarial training defend"):
+            assert told not in page.text, path
+    assert "reproduction.html" not in answered
+    assert "<h1>Results of five, four, one and 2 more</h1>" in answered["index.html"].decode()
+    assert pages.REPORT["title"] in Page(site["index.html"].decode()).text
+    assert "<h1>Does adversarial training defend against poisoned data?</h1>" in site["index.html"].decode()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_numbers_of_another_report_are_not_those_of_this_one(tmp_path):
+    synthetic.save(tmp_path / "records", measured_at("small", table="4.2"))
+    site = build(tmp_path / "records", tmp_path / "site")
+    assert len(claims(site["reproduction.html"].decode())) == 1
+    assert not any(pages.REPORT["title"] in page.text for page in parsed(site).values())
+    assert "<h1>Results of mnist_badnets</h1>" in site["index.html"].decode()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_records_without_an_answer_show_their_findings(tmp_path):
+    synthetic.save(tmp_path / "records", synthetic.record("clean", poisoned=False))
+    page = build(tmp_path / "records", tmp_path / "site")["index.html"].decode()
+    assert 'class="matrix"' not in page and "<details>" not in page and "The finding of clean" in Page(page).text
+
+
+def test_an_evaluation_has_a_page_with_stages_budget_and_audit(site):
+    page = site["evaluations/paper__evaluations__auto.html"].decode()
+    assert rows_of(page, "table-stages")[1:] == [
+        "without attack 97.50 91.34 to 99.31",
+        "after apgd_ce 62.50",
+        "after square 50.00",
+        "robust accuracy 50.00 39.30 to 60.70",
+    ]
+    text = Page(page).text
+    for told in (
+        "50.00% of 80 test images are classified correctly under AutoAttack (Linf 0.3); 97.50% without attack.",
+        "gradients per image, at most 1910 queries per image, at most 5909 images/s 41.5 attack AutoAttack",
+        "attack.ball Linf attack.ball.eps 0.3 attack.steps 100 attack.queries 5000",
+        "Attack success rate of the trigger that the run was poisoned with: 87.50% (63/72, ",
+        "The gradients may be masked.",
+        "Linf –, L2 3.25",
+        "poisonjax evaluate --arm=pgd_at",
+    ):
+        assert told in text, told
+    row = "mnist_paper, paper: pgd_at, seed 0 AutoAttack Linf 0.3 80 97.50 91.34 to 99.31 50.00 39.30 to 60.70 87.50 "
+    for listed in ("evaluations.html", "records/paper.html"):
+        (found,) = rows_of(site[listed].decode(), "table-evaluations")[1:]
+        assert found.startswith(row) and found.endswith(" 1,910 5,909 1"), listed
+    assert "table-evaluations" not in site["records/defended.html"].decode()
+    assert "../records/paper.html" in Page(page).links
+    assert site["evaluations/paper__evaluations__auto.json"]
+
+
+def test_an_evaluation_is_in_the_csv(site):
+    rows = list(csv.DictReader(io.StringIO(site["numbers.csv"].decode())))
+    mine = {row["metric"]: row for row in rows if row["kind"] == "evaluation"}
+    values = {name: float(row["value"]) for name, row in mine.items() if row["value"]}
+    made = synthetic.evaluation(paper_record())
+    counted = {name: made[name][0] / made[name][1] for name in ("clean", "robust", "attack_success_rate")}
+    costs = {name: made[name] for name in ("median_l2", "gradients", "queries", "images_per_second")}
+    assert values == counted | costs | {f"stages.{name}": left for name, left in made["stages"].items()}
+    assert (mine["robust"]["numerator"], mine["robust"]["denominator"]) == ("40", "80")
+    assert {(row["record"], row["experiment"], row["arm"], row["seed"]) for row in mine.values()} == {
+        ("paper/evaluations/auto", "mnist_paper", "pgd_at", "0")
+    }
+
+
+def test_an_evaluation_elsewhere_finds_its_run_by_settings_and_data(tmp_path):
+    made = synthetic.record()
+    other = synthetic.evaluation(made)
+    other["dataset"] = other["dataset"] | {"sha256": "0b" * 32}
+    synthetic.save(tmp_path / "runs" / "run", made)
+    synthetic.save_evaluation(tmp_path / "elsewhere" / "same", synthetic.evaluation(made))
+    synthetic.save_evaluation(tmp_path / "elsewhere" / "other", other)
+    found = {each.path.name: each.run for each in reading.collect(tmp_path).evaluations}
+    assert found["same"].path == pathlib.PurePosixPath("runs/run") and found["other"] is None
+
+
+def test_evaluations_alone_make_a_site(tmp_path):
+    made = synthetic.evaluation(synthetic.record(), arm="pgd_at_madry", format=1, attack={"type": "FAB", "norm": "L2"})
+    del made["attack_success_rate"]  # format 1 had none
+    synthetic.save_evaluation(tmp_path / "records" / "fab", made)
+    site = build(tmp_path / "records", tmp_path / "site")
+    assert {"index.html", "evaluations.html", "evaluations/fab.html"} <= site.keys()
+    assert "pgd_at, seed 0" in rows_of(site["evaluations.html"].decode(), "table-evaluations")[1]
+    assert "smallest L2" in Page(site["evaluations/fab.html"].decode()).text
+    test_nothing_is_loaded_from_elsewhere_and_every_link_has_a_target(site)
+
+
+def test_every_page_has_a_card_for_those_who_share_it(site):
+    told = {}
+    for path, page in parsed(site).items():
+        meta = {of.get("name") or of.get("property"): of.get("content") for tag, of in page.tags if tag == "meta"}
+        assert meta["og:title"] and meta["og:title"] in page.text
+        assert meta["description"] == meta["og:description"] and 10 < len(meta["description"]) <= pages.DESCRIPTION
+        assert meta["twitter:card"] == "summary" and meta["og:type"] == "website"
+        assert any(of.get("rel") == "icon" and "svg" in of["href"] for tag, of in page.tags if tag == "link"), path
+        told[path] = meta["description"]
+    assert told["records/paper.html"] == paper_record()["finding"]
+    assert "1 not reproduced" in told["reproduction.html"]
+
+
+def test_every_page_leads_to_all_overviews_and_says_which_it_is(site):
+    tabs = ["index.html", "reproduction.html", "evaluations.html", "sweeps.html"]
+    for path, page in parsed(site).items():
+        root = "../" * path.count("/")
+        linked = [of for tag, of in page.tags if tag == "a" and of.get("href") in [root + tab for tab in tabs]]
+        current = [of["href"] for of in linked if of.get("aria-current") == "page"]
+        assert current == ([path] if path in tabs else []), path
+        assert {root + tab for tab in tabs} <= {of["href"] for of in linked}, path
+
+
+def test_every_cell_of_a_card_has_a_label(site):
+    for path in (path for path in site if path.endswith(".html")):
+        for found in re.findall(r'<table [^>]*class="data cards[^"]*">.*?</table>', site[path].decode(), re.DOTALL):
+            cells = [of for tag, of in Page(found).tags if tag == "td"]
+            assert cells and all(of.get("data-label") for of in cells), (path, found[:80])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_classes_have_their_names_and_networks_say_what_they_see(tmp_path):
+    row = {"arm": "standard", "metric": "clean_accuracy", "reported": 0.5, "label": 3}
+    made = synthetic.record(reported=[row])
+    made["dataset"]["label_names"] = [f"animal {at}" for at in range(10)]
+    made["arms"]["pgd_at"]["says"] = {"clean": [3, 1], "triggered": [9, 2]}
+    synthetic.save(tmp_path / "records", made)
+    page = build(tmp_path / "records", tmp_path / "site")["records/record.html"].decode()
+    assert rows_of(page, "table-class-1")[0] == " ".join(["arm", *made["dataset"]["label_names"]])
+    assert rows_of(page, "table-said")[1:] == ["pgd_at animal 3, animal 1 animal 9, animal 2"]
+    assert any("clean accuracy, class animal 3" in row for row in rows_of(page, "table-reported"))
 
 
 def test_a_page_shows_everything_of_its_record(site):
@@ -454,13 +745,12 @@ def test_curves_and_figures_are_on_the_page(records, site):
 
 
 def test_a_curve_has_a_line_for_each_arm_and_seed():
-    made = synthetic.record(seeds=2, rates={f"arm_{at}": {} for at in range(12)})
-    drawn = charts.curves(made)["training loss"]
+    names = ("standard", "pgd_at", "filter", "pgd_at_clean_data")
+    drawn = charts.curves(synthetic.record(seeds=2, rates={name: {} for name in names}))["training loss"]
     lines = re.findall(r"<path d=\"[^\"]*\" clip-path=[^>]*stroke: var\(--series-(\d)\)", drawn)
-    assert len(lines) == 24
-    assert {*map(int, lines)} == set(range(charts.COLOURS))
-    looks = [tuple(charts.look(series).values()) for series in range(12)]
-    assert len({*looks}) == 12, "twelve arms look different"
+    slots = [style.looks(names)[name].slot for name in names]
+    assert lines == [str(slot) for slot in slots for _ in range(2)] and slots[-1] == style.GREY
+    assert [re.search(r"--series-(\d)", sample)[1] for sample in charts.key(names).values()] == [*map(str, slots)]
 
 
 def test_without_a_poison_attack_metrics_are_dashes(site):
@@ -471,8 +761,8 @@ def test_without_a_poison_attack_metrics_are_dashes(site):
     rows = [row for row in rows_of(page, "table-metrics") if "attack success rate" in row or "triggered" in row]
     assert rows and all(re.search(r" – – –$", row) for row in rows), rows
     index = rows_of(site["index.html"].decode(), "table-numbers")
-    ours = [row for row in index if "cifar10_clean" in row]
-    assert len(ours) == 4 and not any("attack" in row or "triggered" in row for row in ours)
+    ours = [row for row in index if row.startswith("cifar10_clean")]
+    assert len(ours) == 2 and all(re.search(r" to [\d.]+ – – ", row) for row in ours)
 
 
 def test_an_old_record_is_shown(site):
@@ -482,6 +772,7 @@ def test_an_old_record_is_shown(site):
     assert "pgd_at_as_reported_clean_data AdversarialTraining" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_figures_of_an_old_record_say_what_its_arms_were_called(tmp_path):
     synthetic.save(tmp_path / "records", old_record(), ("bars.png",))
     (page,) = (text for path, text in parsed(build(tmp_path / "records", tmp_path / "site")).items() if "/" in path)
@@ -493,7 +784,7 @@ def test_figures_of_an_old_record_say_what_its_arms_were_called(tmp_path):
 def test_points_of_sweeps_are_no_experiments(site):
     index = site["index.html"].decode()
     assert "mnist_badnets" not in " ".join(rows_of(index, "table-numbers"))
-    assert rows_of(index, "table-sweeps")[1:] == [
+    assert rows_of(site["sweeps.html"].decode(), "table-sweeps")[1:] == [
         "sweeps/one mnist_badnets small poison.rate 0.01, 0.1, 0.2 2 1 0",
         "sweeps/three mnist_badnets small a 1; b 2; c 3 1 0 0",
         "sweeps/two mnist_badnets small poison.rate 0.01, 0.1; poison.trigger.amplitude 2/255, 0.1, 0.3 2 1 1",
@@ -575,12 +866,18 @@ def test_every_folder_has_a_page_of_its_own():
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._=+-]{0,120}", slug) for slug in slugs), slugs
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results").rglob("record.json")), ids=lambda path: path.parent.name)
-def test_committed_records_have_pages(path, tmp_path):
-    site = build(path.parent, tmp_path / "site")
-    made = read(path)
-    (page,) = (text for name, text in parsed(site).items() if name.startswith("records/"))
-    assert made["finding"] in page.text
+@pytest.mark.usefixtures("undrawn")
+def test_committed_records_have_pages(tmp_path):
+    site = build(ROOT / "results", tmp_path / "site")
+    found = parsed(site)
+    records = sorted((ROOT / "results").rglob("record.json"))
+    assert len(records) == sum(path.startswith("records/") for path in found)
+    for path in records:
+        page = found[f"records/{pages.slug(pathlib.PurePosixPath(path.parent.relative_to(ROOT / 'results')))}.html"]
+        assert read(path)["finding"] in page.text, path
+    cases = answer.cases(reading.collect(ROOT / "results").runs)
+    assert all(sentence.replace("**", "") in found["index.html"].text for _, sentence in answer.sentences(cases))
+    assert site["index.html"].count(b'<a class="case ') == len(cases) > 0
     test_html_is_well_formed(site)
     test_nothing_is_loaded_from_elsewhere_and_every_link_has_a_target(site)
 
@@ -634,6 +931,10 @@ def spoil_sweep(change):
     return write
 
 
+def spoil_evaluation(**fields):
+    return lambda there: synthetic.save_evaluation(there, synthetic.evaluation(synthetic.record(), **fields))
+
+
 def raw(content: bytes):
     return lambda there: (synthetic.save(there, {}) / "record.json").write_bytes(content)
 
@@ -684,6 +985,10 @@ DAMAGED = {
         spoil_sweep(lambda document, _: document["points"][0].update(settings={"a": "2"})),
         "sweep.json is damaged: the settings of 'a=1' are not on its axes",
     ),
+    "newer evaluation": (spoil_evaluation(format=3), "evaluation.json is of format 3"),
+    "an evaluation of no images": (spoil_evaluation(robust=[0, 0]), "evaluation.json is damaged: at $.robust[1]"),
+    "more hits than images": (spoil_evaluation(clean=[81, 80]), "evaluation.json is damaged: clean counts more images"),
+    "a stage that is no share": (spoil_evaluation(stages={"pgd": 2.0}), "evaluation.json is damaged: at $.stages.pgd"),
     "a point gone": (
         spoil_sweep(lambda _, there: (there / "a=1" / "record.json").unlink()),
         "sweep.json says that a=1 is done, but ",
@@ -746,6 +1051,7 @@ def test_bad_input_is_one_line(words, told, good, tmp_path, capsys, monkeypatch)
     assert tree(tmp_path) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_site_is_replaced_whole_and_leaves_nothing_beside_it(good, tmp_path, capsys):
     synthetic.save(good / "more", synthetic.record("more"))
     out = tmp_path / "out" / "site"
@@ -759,6 +1065,7 @@ def test_a_site_is_replaced_whole_and_leaves_nothing_beside_it(good, tmp_path, c
     assert capsys.readouterr().out == f"{out / 'index.html'}\n" * 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_foreign_files_in_a_site_are_kept(good, tmp_path, capsys):
     folder.write(good, tmp_path / "site")
     (tmp_path / "site" / "CNAME").write_text("example.org")
@@ -767,6 +1074,7 @@ def test_foreign_files_in_a_site_are_kept(good, tmp_path, capsys):
     assert tree(tmp_path / "site") == before
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("broken", ["write_bytes", "rename"])
 def test_a_full_disk_leaves_the_old_site(broken, good, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out" / "site"
@@ -787,13 +1095,15 @@ def test_a_full_disk_leaves_the_old_site(broken, good, tmp_path, capsys, monkeyp
 
 
 def test_tables_are_renewed(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"})
+    monkeypatch.setattr(
+        "poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"}
+    )
     assert command.main(["tables"]) == 0
     assert (tmp_path / "README.md").read_text() == f"tables of {ROOT.name}"
 
 
 def test_without_a_command_the_usage_is_shown_and_nothing_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(report, "pages", lambda root: {tmp_path / "README.md": "tables"})
+    monkeypatch.setattr("poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": "tables"})
     assert command.main([]) == 2
     shown = capsys.readouterr()
     assert not shown.out and shown.err.startswith("usage: python -m poisonjax.reports COMMAND")

@@ -1,6 +1,7 @@
 """report.md: what it shows of a record, and what it leaves out."""
 
 import copy
+import re
 
 import pytest
 
@@ -10,13 +11,15 @@ from tests.reports import records as synthetic
 
 
 def sections(text: str) -> dict[str, str]:
-    """{heading: text below it}; "" for the text above the first."""
-    first, *parts = text.split("\n## ")
-    return {"": first} | {part.partition("\n")[0]: part.partition("\n")[2] for part in parts}
+    """{heading: text below it}, folded or not; "" for the text above the first."""
+    first, *parts = re.split(r"\n(?:## (.*)|<details><summary>(.*)</summary>)\n", text)
+    return {"": first} | {
+        open_ or folded: below for open_, folded, below in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    }
 
 
 def shown(made: dict) -> dict[str, str]:
-    return sections(table.markdown(made, ["figures/bars.png"]))
+    return sections(table.markdown(made, ["figures/results.png"]))
 
 
 def rows(text: str) -> list[list[str]]:
@@ -125,14 +128,33 @@ def test_the_gate_is_a_sentence_with_its_numbers(gate, words):
     assert words in shown(made)[""]
 
 
+def test_a_page_goes_from_the_finding_to_the_details():
+    made = synthetic.record(reported=[{"arm": "standard", "metric": "clean_accuracy", "reported": 0.9}])
+    made["warnings"] = ["a warning of the settings"]
+    page = table.markdown(made, ["figures/own.png", "figures/curves.png", "figures/results.png"])
+    figures = [f"](figures/{name}.png)" for name in ("results", "own", "curves")]
+    parts = [made["finding"], "| arm |", *figures, made["warnings"][0], made["reasons"][0], "## Reported and measured"]
+    folds = ("All metrics", "By true class (%)", "Poison", "Networks", "Setting", "Configuration")
+    places = [page.index(part) for part in (*parts, *(f"<details><summary>{fold}</summary>\n\n" for fold in folds))]
+    assert places == sorted(places)
+    assert page.count("<details>") == page.count("\n\n</details>\n") == len(folds)
+
+
 def test_reported_numbers_have_a_section_only_where_there_are_some():
     row = {"arm": "standard", "metric": "clean_accuracy", "reported": 0.9}
-    given, none = shown(synthetic.record(reported=[row])), shown(synthetic.record())
-    assert "### Why they differ" in given["Reported and measured (T6)"]
-    assert not any("Why they differ" in text or "Reported" in heading for heading, text in none.items())
-    made = synthetic.record(reported=[row])
+    made, none = synthetic.record(reported=[row]), shown(synthetic.record())
+    assert made["reasons"][0] in shown(made)["Caveats"] and "Reported and measured (T6)" in shown(made)
+    assert none["Caveats"].strip() == "No warnings." and not any("Reported" in heading for heading in none)
     made["paper_table"], made["reasons"] = "", []
-    assert shown(made)["Reported and measured"].rstrip().endswith("No differences.")
+    assert "Reported and measured" in shown(made) and shown(made)["Caveats"].strip() == "No warnings."
+
+
+def test_classes_have_their_names_where_there_are_names():
+    made = synthetic.record()
+    numbers = rows(shown(made)["By true class (%)"])[0]
+    made["dataset"]["label_names"] = [f"name {label}" for label in range(10)]
+    names = rows(shown(made)["By true class (%)"])[0]
+    assert numbers == ["arm", *map(str, range(10))] and names == ["arm", *made["dataset"]["label_names"]]
 
 
 @pytest.mark.parametrize(
@@ -148,4 +170,4 @@ def test_poison_has_its_rows_and_the_surrogate():
     made["poison"][0]["surrogate"] = {"clean_accuracy": 0.95, "robust_accuracy": 0.5}
     line = "- seed 0: 400 of 4,000 training rows poisoned; the attacker's surrogate has 95.00% clean and 50.00% PGD"
     assert line in shown(made)["Poison"]
-    assert shown(synthetic.record(poisoned=False))["Poison"].strip() == "None."
+    assert shown(synthetic.record(poisoned=False))["Poison"].split() == ["None.", "</details>"]

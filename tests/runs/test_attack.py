@@ -78,17 +78,20 @@ def test_stopped_autoattack_resumes_after_its_last_finished_stage(asked, tmp_pat
     save = attacks.save_arrays
     with monkeypatch.context() as patch:
         patch.setattr(attacks, "save_arrays", lambda path, of: stop() if path.stem == "fab_t" else save(path, of))
-        assert evaluated(*words, f"--out={parts}") == 130
-    assert "run the same command again to resume" in capsys.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
+            evaluated(*words, f"--out={parts}")
+    capsys.readouterr()
     assert {path.stem for path in parts.glob("*.npz")} == {"apgd_ce", "apgd_t"}
     assert evaluated(*words, f"--out={parts}") == 0
     said = capsys.readouterr().err.split("\n")
-    assert said[:4] == ["apgd_ce already done, skipped", "apgd_t already done, skipped", "fab_t", "square"]
+    stages = ["1 of 4: apgd_ce, already done", "2 of 4: apgd_t, already done", "3 of 4: fab_t", "4 of 4: square"]
+    assert said[:4] == [f"stage {stage}" for stage in stages]
     one, two = (json.loads((folder / "evaluation.json").read_text()) for folder in (whole, parts))
     for name in ("clean", "robust", "stages", "median_l2", "median_linf"):
         assert one[name] == two[name]
     assert list(one["stages"]) == ["apgd_ce", "apgd_t", "fab_t", "square"] and one["stages"]["square"] < 1
-    assert evaluated(*words, f"--out={parts}") == 0 and not capsys.readouterr().err  # nothing is left to do
+    assert evaluated(*words, f"--out={parts}") == 0
+    assert capsys.readouterr().err == f"{parts}: already done\n"
     (parts / "apgd_t.npz").write_bytes(b"PK\x03\x04 and no more")
     (parts / "result.json").unlink()
     assert evaluated(*words, f"--out={parts}") == 0
@@ -112,6 +115,7 @@ BAD = {
     "no victim": (["--victim=", "--attack=pgd", "--eps=.1"], ". is not the workdir of a run (no config.json)"),
     "no attack": ([], "--attack is required"),
     "no eps": (["--attack=pgd"], "--eps is required"),
+    "capitals": (["--attack=PGD", "--norm=linf", "--eps=8"], "--eps=8: eps must lie in [0, 1] for images in [0, 1]"),
     "unknown attack": (["--attack=deepfool"], "--attack: unknown attack 'deepfool'; allowed are fgsm, bim, pgd, "),
     "misspelt attack": (["--attack=autoatack"], "--attack: unknown attack 'autoatack'; did you mean autoattack?"),
     "eps 8": (["--attack=pgd", "--eps=8"], "--eps=8: eps must lie in [0, 1] for images in [0, 1]"),
@@ -130,6 +134,15 @@ BAD = {
     "unknown flag": (["--atack=pgd", "--attack=pgd"], "unknown flag '--atack'; did you mean --attack?"),
     "no flag": (["pgd", "--attack=pgd"], "unexpected argument 'pgd'; flags start with --"),
 }
+
+
+def test_all_missing_flags_are_named_at_once(capsys):
+    assert evaluated() == 2
+    assert "--victim, --arm, --attack are required" in capsys.readouterr().err
+    assert evaluated("--attack=PGD") == 2
+    assert "--victim, --arm, --eps are required" in capsys.readouterr().err
+    assert evaluated("--attack=fab", "--arm=pgd_at") == 2
+    assert "--victim is required" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", BAD)

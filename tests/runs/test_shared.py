@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from experiments import mnist_badnets
+from poisonjax.defences import Reveal
+from poisonjax.experiment import Arm
 from poisonjax.overrides import override
 from poisonjax.runs import runner, shared
 from poisonjax.runs.job import Run
-from poisonjax.training import Interrupted
+from poisonjax.training import Interrupted, Standard
 
 
 def job(workdir, data_dir, kept, *assignments, **settings):
@@ -73,6 +75,17 @@ def test_types_of_others_are_not_shared(data_dir, tmp_path):
     asked = job(tmp_path, data_dir, None)
     plan = asked.experiment
     assert shared.digest(asked, 0, plan.model, Own(), plan.train, "") is None
+
+
+def test_defences_of_a_run_share_the_network_on_the_poisoned_data(data_dir, tmp_path, capsys):
+    asked = job(tmp_path, data_dir, None)
+    standard, clean = asked.experiment.arms
+    judged = Arm("judged", objective=Standard(2.0), defence=Reveal((Standard(),)))
+    plan = dataclasses.replace(asked.experiment, arms=(standard, clean, judged))
+    record = runner.run(dataclasses.replace(asked, experiment=plan))
+    said = capsys.readouterr().err
+    assert said.count("trained before") == 1 and "seed 0 judged/judge0: trained before" in said
+    assert record["arms"]["judged"]["poisoned_rows_removed"]["denominator"] == [30]
 
 
 def test_second_run_waits_for_the_first(data_dir, tmp_path, capsys):

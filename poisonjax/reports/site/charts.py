@@ -4,58 +4,27 @@ import functools
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from poisonjax.reports import table
-from poisonjax.reports.figures import FRACTIONS, PANELS
+from poisonjax.reports import figures, style, table
 from poisonjax.reports.site.reading import Point, Sweep
 from poisonjax.reports.table import LABELS, MAIN
 
-COLOURS = 8  # --series-0 and so on of site.css
-MARKERS, DASHES = "os^D", ("-", "--", ":")  # lines that coincide, and more lines than colours, can be told apart
 # Drawn in colours that nothing else has, which then give way to the variables of the style sheet.
-INK, RULE, PAPER, FAILED = ("#fe00f0", "#fe00f1", "#fe00f2", "#fe00f3")
-VARIABLES = {INK: "--ink", RULE: "--rule", PAPER: "--paper", FAILED: "--failed"}
+VARIABLES = {"#fe00f0": "--ink", "#fe00f1": "--quiet", "#fe00f2": "--rule", "#fe00f3": "--paper", "#fe00f4": "--failed"}
+VARIABLES |= {f"#fe00{slot:02x}": f"--series-{slot}" for slot in range(len(style.LIGHT.series))}
+INK, QUIET, RULE, PAPER, FAILED, *SERIES = VARIABLES
+THEME = style.Theme(paper=PAPER, ink=INK, quiet=QUIET, rule=RULE, series=tuple(SERIES))
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "text.color": INK,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.5,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "hatch.color": RULE,
-}
-PERCENT = ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
+STYLE = style.rc(THEME) | {"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}
 MANY = 20  # numbers further apart than this factor are shown on a logarithmic axis
-
-
-def look(series: int) -> dict:
-    """The look of the line of the series-th arm."""
-    colour, dash = f"#fe00{series % COLOURS:02x}", DASHES[series // COLOURS % len(DASHES)]
-    return {"color": colour, "linestyle": dash, "marker": MARKERS[series % len(MARKERS)]}
 
 
 def _panel(name: str, label: str | None, size: tuple[float, float], draw: Callable[[Axes], None]) -> Markup:
@@ -90,61 +59,46 @@ def _for_page(text: str, label: str | None) -> str:
 
 
 def _variable(colour: re.Match) -> str:
-    return f"var({VARIABLES.get(colour[0]) or f'--series-{int(colour[0][-2:], 16)}'})"
+    return f"var({VARIABLES[colour[0]]})"
 
 
 def key(names: Iterable[str]) -> dict[str, Markup]:
     """{arm: the look of its line}."""
-    return {name: _sample(series) for series, name in enumerate(names)}
+    return {name: _sample(look) for name, look in style.looks(names).items()}
 
 
 @functools.cache
-def _sample(series: int) -> Markup:
+def _sample(look: style.Look) -> Markup:
     def draw(axis: Axes) -> None:
         axis.axis("off")
-        axis.plot((0, 1, 2), (0, 0, 0), lw=1.5, ms=5, markevery=[1], **look(series))
+        axis.plot((0, 1, 2), (0, 0, 0), lw=1.6, ms=5, markevery=[1], **look.line(THEME))
 
-    return _panel(f"key {series}", None, (0.42, 0.16), draw)
+    return _panel(f"key {look}", None, (0.56, 0.16), draw)
 
 
 def curves(record: dict) -> dict[str, Markup]:
     """{heading: curve} of what was measured after each epoch; one line per seed."""
-    fields = {field for _, history in _histories(record) for row in history for field in row if row[field] is not None}
-    extra = sorted(fields - PANELS.keys() - {"epoch", "step"})
-    panels = PANELS | {field: field.replace("_", " ") for field in extra}
+    histories = [history for arm in record["arms"].values() for history in arm["history"]]
+    fields = {field for history in histories for row in history for field in row if row[field] is not None}
+    extra, looks = sorted(fields - figures.PANELS.keys() - {"epoch", "step"}), style.looks(record["arms"])
+    panels = figures.PANELS | {field: field.replace("_", " ") for field in extra}
     return {
-        heading: _panel(field, f"{heading} by epoch", (3.0, 2.3), lambda axis, of=field: _epochs(axis, record, of))
+        heading: _panel(
+            field,
+            f"{heading} by epoch",
+            (3.4, 2.5),
+            lambda axis, of=field: _epochs(axis, record, of, looks),
+        )
         for field, heading in panels.items()
         if field in fields
     }
 
 
-def _histories(record: dict) -> Iterator[tuple[int, list[dict]]]:
-    """The number of the arm and the history of every network."""
-    for series, arm in enumerate(record["arms"].values()):
-        for history in arm["history"]:
-            yield series, history
-
-
-def _epochs(axis: Axes, record: dict, field: str) -> None:
-    for series, history in _histories(record):
-        xs, ys = [row["epoch"] for row in history], [_number(row.get(field)) for row in history]
-        axis.plot(xs, ys, lw=1.3, ms=3 if len(xs) <= 15 else 0, **look(series))
-    axis.set_xlabel("epoch")
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    if field in FRACTIONS:
-        _percent(axis)
-
-
-def _percent(axis: Axes) -> None:
-    axis.set_ylim(-0.03, 1.03)
-    axis.yaxis.set_major_locator(ticker.MultipleLocator(0.2))
-    axis.yaxis.set_major_formatter(PERCENT)
-    axis.set_ylabel("%")
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _epochs(axis: Axes, record: dict, field: str, looks: dict[str, style.Look]) -> None:
+    figures.history(axis, record, field, looks, THEME)
+    for end in figures.warmups(record):
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (-2, 3), "textcoords": "offset points"}
+        axis.annotate(figures.WARMED, (end, 1), color=QUIET, fontsize=style.SMALL, **place)
 
 
 def swept(sweep: Sweep) -> dict[str, dict[str, Markup]]:
@@ -212,12 +166,12 @@ def _positions(values: list[str]) -> dict[str, float]:
 def _line(axis: Axes, sweep: Sweep, metric: str, axis_name: str, at: dict[str, float]) -> None:
     points = sorted(sweep.points, key=lambda point: at[point.settings[axis_name]])
     xs = [at[point.settings[axis_name]] for point in points]
-    for series, arm in enumerate(arms(sweep)):
+    for arm, look in style.looks(arms(sweep)).items():
         cells = [cell(point, arm, metric) for point in points]
         ys = np.array([math.nan if each is None else each["mean"] for each in cells])
         ends = np.array([(each and each["ci95"]) or (math.nan, math.nan) for each in cells]).T
         error = np.clip([ys - ends[0], ends[1] - ys], 0, None)
-        axis.errorbar(xs, ys, error, lw=1.4, ms=4, capsize=2.5, **look(series))
+        axis.errorbar(xs, ys, error, lw=1.6, ms=4, capsize=2.5, **look.line(THEME))
         for x, y, point, each in zip(xs, ys, points, cells, strict=True):
             if each:
                 axis.annotate(table.mark(point.run.record, arm, metric), (x, y), (4, 2), textcoords="offset points")
@@ -226,7 +180,7 @@ def _line(axis: Axes, sweep: Sweep, metric: str, axis_name: str, at: dict[str, f
     axis.set_xticks(list(at.values()), list(at), **_tilted(at))
     axis.set_xticks([], minor=True)
     axis.set_xlabel(axis_name)
-    _percent(axis)
+    style.percent_axis(axis, (0.0, 1.0))
 
 
 def _maps(sweep: Sweep, arm: str) -> dict[str, Markup]:
@@ -285,4 +239,4 @@ def _cells(axis: Axes, values: np.ndarray, texts: np.ndarray) -> None:
     for (row, column), text in np.ndenumerate(texts):
         value = values[row, column]
         colour = INK if math.isnan(value) else "#ffffff" if value < 0.55 else "#000000"
-        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+        axis.text(column, row, text, ha="center", va="center", color=colour)

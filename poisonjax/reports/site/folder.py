@@ -19,8 +19,8 @@ def write(records: pathlib.Path, out: pathlib.Path) -> None:
     if not records.is_dir():
         raise ValueError(f"--records {records} is not a folder")
     found = reading.collect(records)
-    if not (found.runs or found.sweeps):
-        raise ValueError(f"--records {records} holds no record.json")
+    if not any(found):
+        raise ValueError(f"--records {records} holds no record.json, sweep.json or evaluation.json")
     target = out.resolve()
     _refuse(records.resolve(), target, out)
     contents = pages.written(found)

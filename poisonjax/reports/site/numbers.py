@@ -5,10 +5,11 @@ import io
 import json
 from collections.abc import Iterator
 
-from poisonjax.reports.site.reading import Collection, Run, metrics
+from poisonjax.reports import statistics
+from poisonjax.reports.site.reading import COUNTED, Collection, metrics
 
 COLUMNS = (
-    "kind",  # mean, seed, class, reported, history, network, analysis, poison, gate or dataset
+    "kind",  # mean, seed, class, reported, history, network, analysis, poison, gate, dataset or evaluation
     "record",
     "experiment",
     "scale",
@@ -35,14 +36,17 @@ def to_csv(found: Collection) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for run in everything(found):
+    for run in found.everything:
         about = {"record": run.path, "experiment": run.record["experiment"], "scale": run.record["scale"]}
         writer.writerows({**about, **row} for row in _rows(run.record))
+    for each in found.evaluations:
+        about = {"record": each.path, "experiment": each.record["run"]["name"], "scale": each.record["run"]["scale"]}
+        writer.writerows({**about, **row} for row in _evaluated(each.record))
     return text.getvalue()
 
 
 def to_json(found: Collection) -> str:
-    """The records, in the current format, and sweeps, whole."""
+    """The records and evaluations, in the current format, and sweeps, whole."""
     sweeps = [
         {
             "path": str(sweep.path),
@@ -51,13 +55,10 @@ def to_json(found: Collection) -> str:
         }
         for sweep in found.sweeps
     ]
-    records = [{"path": str(run.path), "record": run.record} for run in everything(found)]
-    return json.dumps({"format": 1, "records": records, "sweeps": sweeps}, indent=1, sort_keys=True) + "\n"
-
-
-def everything(found: Collection) -> list[Run]:
-    """All runs, points of sweeps last."""
-    return [*found.runs, *(point.run for sweep in found.sweeps for point in sweep.points if point.run)]
+    records = [{"path": str(run.path), "record": run.record} for run in found.everything]
+    evaluations = [{"path": str(each.path), "evaluation": each.record} for each in found.evaluations]
+    whole = {"format": 1, "records": records, "sweeps": sweeps, "evaluations": evaluations}
+    return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 
 
 def _rows(record: dict) -> Iterator[dict]:
@@ -125,6 +126,19 @@ def _facts(record: dict) -> Iterator[dict]:
         yield {"kind": "gate", "metric": name, "value": value}
     for name in ("train", "test"):
         yield {"kind": "dataset", "metric": name, "value": record["dataset"][name]}
+
+
+def _evaluated(record: dict) -> Iterator[dict]:
+    """The numbers of an evaluation: counts, the accuracy left after each stage, distances and costs."""
+    of = {"kind": "evaluation", "arm": record["arm"], "seed": record["seed"]}
+    for name in filter(record.get, COUNTED):
+        hits, images = record[name]
+        counts = {"value": hits / images, "numerator": hits, "denominator": images}
+        yield {**of, "metric": name, **counts, **_interval(statistics.wilson(hits, images))}
+    for name, value in flat(record["stages"], "stages").items():
+        yield {**of, "metric": name, "value": value}
+    for name in ("median_l2", "median_linf", "gradients", "queries", "images_per_second"):
+        yield {**of, "metric": name, "value": record[name]}
 
 
 def flat(value, path: str = "") -> dict:

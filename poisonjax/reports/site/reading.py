@@ -1,4 +1,4 @@
-"""Records and sweeps below a folder, in the current format; damaged ones are refused."""
+"""Records, sweeps and evaluations below a folder, in the current format; damaged ones are refused."""
 
 import functools
 import json
@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import jsonschema
 
-from poisonjax.reports.upgrade import FORMAT, upgraded
+from poisonjax.reports.upgrade import FORMAT, upgraded, upgraded_evaluation
 from poisonjax.scales import rank
 
 HERE = pathlib.Path(__file__).parent
-FORMATS = {"record": FORMAT, "sweep": 1}  # the newest that are read
+FORMATS = {"record": FORMAT, "sweep": 1, "evaluation": 2}  # the newest that are read
+COUNTED = ("clean", "robust", "attack_success_rate")  # of an evaluation: [hits, images]
 
 
 class Run(NamedTuple):
@@ -45,23 +46,48 @@ class Sweep(NamedTuple):
     points: tuple[Point, ...]
 
 
+class Evaluation(NamedTuple):
+    """One network under one attack, upgraded. path: its folder, relative to that of all records.
+
+    raw: the bytes of its file, as they are. run: the record of its network; None if that is not there.
+    """
+
+    path: pathlib.PurePosixPath
+    record: dict
+    raw: bytes
+    run: Run | None
+
+
 class Collection(NamedTuple):
     """Everything there is to show, the largest scale first, then by path. runs: without the points of sweeps."""
 
     runs: tuple[Run, ...]
     sweeps: tuple[Sweep, ...]
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def everything(self) -> tuple[Run, ...]:
+        """All runs, points of sweeps last."""
+        return (*self.runs, *(point.run for sweep in self.sweeps for point in sweep.points if point.run))
 
 
 def collect(folder: pathlib.Path) -> Collection:
-    """Every record and sweep below a folder. ValueError naming the file that is damaged or of a newer format."""
+    """All that is below a folder. ValueError naming the file that is damaged or of a newer format."""
     documents = {path: _document(path, "sweep")[0] for path in sorted(folder.rglob("sweep.json"))}
     of_points = {_point_folder(path, point) for path, document in documents.items() for point in document["points"]}
     runs = [_run(path, folder) for path in sorted(folder.rglob("record.json")) if path.parent not in of_points]
     sweeps = [_sweep(path, document, folder) for path, document in documents.items()]
-    return Collection(
+    found = Collection(
         tuple(sorted(runs, key=lambda run: (rank(run.record["scale"]), run.path.as_posix()))),
         tuple(sorted(sweeps, key=lambda sweep: (rank(sweep.document["scale"]), sweep.path.as_posix()))),
+        (),
     )
+    evaluations = [_evaluation(path, folder, found) for path in folder.rglob("evaluation.json")]
+    return found._replace(evaluations=tuple(sorted(evaluations, key=_order)))
+
+
+def _order(evaluation: Evaluation) -> tuple:
+    return rank(evaluation.record["run"]["scale"]), evaluation.path.as_posix()
 
 
 @functools.cache
@@ -91,7 +117,7 @@ def _document(path: pathlib.Path, kind: str) -> tuple[dict, bytes]:
         _check(path, document, "record.v1")
         document = upgraded(document)
     _check(path, document, kind)
-    return document, raw
+    return upgraded_evaluation(document) if kind == "evaluation" else document, raw
 
 
 def _check(path: pathlib.Path, document: dict, schema: str) -> None:
@@ -105,9 +131,27 @@ def _run(path: pathlib.Path, folder: pathlib.Path) -> Run:
     if wrong := _inconsistent(record):
         raise ValueError(f"{path} is damaged: {wrong}")
     figures = tuple(sorted((path.parent / "figures").glob("*.png")))
-    return Run(
-        pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), record, raw, figures, _renamed(raw, record)
-    )
+    return Run(_place(path, folder), record, raw, figures, _renamed(raw, record))
+
+
+def _place(path: pathlib.Path, folder: pathlib.Path) -> pathlib.PurePosixPath:
+    """The folder of a file, relative to that of all records."""
+    return pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix())
+
+
+def _evaluation(path: pathlib.Path, folder: pathlib.Path, found: Collection) -> Evaluation:
+    record, raw = _document(path, "evaluation")
+    if beyond := [name for name in COUNTED if record[name] and record[name][0] > record[name][1]]:
+        raise ValueError(f"{path} is damaged: {beyond[0]} counts more images than there are")
+    place = _place(path, folder)
+    return Evaluation(place, record, raw, next((run for run in found.everything if _of(record, place, run)), None))
+
+
+def _of(evaluation: dict, place: pathlib.PurePosixPath, run: Run) -> bool:
+    """True if a run has the network of an evaluation: it holds its folder, or is of the same settings and data."""
+    same = {**run.record["config"], "scale": run.record["scale"]} == evaluation["run"]
+    data = run.record["dataset"]["sha256"] == evaluation["dataset"]["sha256"]
+    return (run.path in place.parents or (same and data)) and evaluation["arm"] in run.record["arms"]
 
 
 def _renamed(raw: bytes, record: dict) -> dict[str, str]:
@@ -152,7 +196,7 @@ def _point_folder(path: pathlib.Path, point: dict) -> pathlib.Path:
 
 def _sweep(path: pathlib.Path, document: dict, folder: pathlib.Path) -> Sweep:
     points = tuple(_point(path, point, document["axes"], folder) for point in document["points"])
-    return Sweep(pathlib.PurePosixPath(path.parent.relative_to(folder).as_posix()), document, points)
+    return Sweep(_place(path, folder), document, points)
 
 
 def _point(path: pathlib.Path, point: dict, axes: dict[str, list[str]], folder: pathlib.Path) -> Point:

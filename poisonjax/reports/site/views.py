@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from markupsafe import Markup
 
+from poisonjax.reports import answer
+from poisonjax.reports.answer import Case
 from poisonjax.reports.site import numbers, reading
-from poisonjax.reports.table import LABELS, MAIN, count, mark, percent
+from poisonjax.reports.table import LABELS, MAIN, count, has, mark, percent
 
 FACTS = {
     "rows": "training rows poisoned",
@@ -45,7 +48,7 @@ def compared(record: dict) -> list[Row]:
 
 def _compared(record: dict, row: dict) -> Row:
     of_class = row.get("label")
-    name = label(row["metric"]) + ("" if of_class is None else f", class {of_class}")
+    name = label(row["metric"]) + ("" if of_class is None else f", class {class_name(record, of_class)}")
     whole = {} if of_class is not None else record["arms"][row["arm"]][row["metric"]]
     spread = {part: row.get(part, whole.get(part)) for part in ("std", "ci95")}
     cell = {"mean": row["measured"], **spread}
@@ -53,15 +56,84 @@ def _compared(record: dict, row: dict) -> Row:
     return Row(row["arm"], name, cell, row["reported"], row["verdict"], row.get("reason"), row["table"], sign)
 
 
-def besides(record: dict) -> list[Row]:
-    """Measured numbers that are not reported."""
-    reported = {(row["arm"], row["metric"]) for row in record["comparison"] if row.get("label") is None}
+class Line(NamedTuple):
+    """The main metrics of an arm. cells: the cell, its mark and the reported numbers by table, for each of them."""
+
+    arm: str
+    cells: list[tuple[dict | None, str, list[tuple[str, float]]]]
+
+
+def shown(records: Iterable[dict]) -> list[str]:
+    """The metrics of the main table: those that every arm has, and AutoAttack's where it was measured."""
+    arms = [arm for record in records for arm in record["arms"].values()]
+    return [*MAIN, *(name for name in ("autoattack_accuracy",) if any(has(arm, name) for arm in arms))]
+
+
+def lines(record: dict, metrics: list[str]) -> list[Line]:
+    """The main table: a line for each arm."""
+    return [Line(name, [_main(record, name, metric) for metric in metrics]) for name in record["arms"]]
+
+
+def _main(record: dict, arm: str, metric: str) -> tuple[dict | None, str, list[tuple[str, float]]]:
+    cell, place = record["arms"][arm].get(metric), (arm, metric, None)
+    of = [row for row in record["comparison"] if (row["arm"], row["metric"], row.get("label")) == place]
+    sign = mark(record, arm, metric) if cell else ""
+    return cell, sign, [(row["table"], row["reported"]) for row in of]
+
+
+class Matrix(NamedTuple):
+    """What becomes of each backdoor. rows: network, data, and the cases under each of the poisons."""
+
+    poisons: list[str]
+    rows: list[tuple[str, str, list[list[Case]]]]
+
+
+def matrix(found: list[Case]) -> Matrix:
+    """Networks, each on its data, by poisons; variants of a poison (as all-to-all) share its column."""
+    poisons = list(dict.fromkeys(family(case) for case in found))
+    places = dict.fromkeys((answer.network(case), answer.data(case)) for case in found)
+    return Matrix(poisons, [(*place, [_cases(found, place, poison) for poison in poisons]) for place in places])
+
+
+def _cases(found: list[Case], place: tuple[str, str], poison: str) -> list[Case]:
+    return [case for case in found if (answer.network(case), answer.data(case), family(case)) == (*place, poison)]
+
+
+def family(case: Case) -> str:
+    """The type of a poison, without its variant."""
+    return answer.poison(case).removeprefix(f"{variant(case)} ")
+
+
+def variant(case: Case) -> str:
+    """The variant of a poison that shares a column with others: all-to-all, or none."""
+    return "all-to-all" if answer.poison(case).startswith("all-to-all ") else ""
+
+
+def emphasized(sentence: str) -> Markup:
+    """A sentence of the answer, in which **words** are strong."""
+    parts = enumerate(re.split(r"\*\*(.+?)\*\*", sentence))
+    return Markup("").join(Markup("<strong>{}</strong>").format(part) if at % 2 else part for at, part in parts)
+
+
+def plain(sentence: str) -> str:
+    """A sentence of the answer without emphasis."""
+    return sentence.replace("**", "")
+
+
+def said(record: dict) -> list[tuple[str, list[str], list[str]]]:
+    """(arm, classes of the clean test images, those of the triggered ones) of the images in `images.png`."""
+    arms = {name: arm.get("says") for name, arm in record["arms"].items()}
     return [
-        Row(name, label(metric), arm[metric], mark=mark(record, name, metric))
-        for name, arm in record["arms"].items()
-        for metric in MAIN
-        if (name, metric) not in reported and arm[metric]["mean"] is not None
+        (name, *([class_name(record, label) for label in of.get(part, [])] for part in ("clean", "triggered")))
+        for name, of in arms.items()
+        if of
     ]
+
+
+def class_name(record: dict, label: int) -> str:
+    """The name of a class, or its number where it has none."""
+    names = record["dataset"].get("label_names") or []
+    return names[label] if 0 <= label < len(names) else str(label)
 
 
 def ratios(cell: dict) -> str:

@@ -1,6 +1,8 @@
 "use strict";
-// Tables sort by a click on a heading and filter by the form that names them. Without JavaScript all rows are shown.
+// Tables sort by a click on a heading and filter by the form that names them, and boxes say that they scroll. Without
+// JavaScript all rows are shown.
 
+const FEW = 4; // rows that nobody needs to sort
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
 // What a cell sorts by: its number, its text, or null for nothing.
@@ -59,7 +61,14 @@ function makeFilter(form) {
   filter(form);
 }
 
-for (const table of document.querySelectorAll("table.data")) makeSortable(table);
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth);
+});
+
+for (const table of document.querySelectorAll("table.data")) {
+  if (table.tBodies[0].rows.length > FEW) makeSortable(table);
+}
 for (const form of document.querySelectorAll("form.controls")) makeFilter(form);
+for (const box of document.querySelectorAll(".box")) boxes.observe(box);
 // A browser that goes back fills the forms again after this script.
 window.addEventListener("pageshow", () => document.querySelectorAll("form.controls").forEach(filter));

@@ -1,0 +1,64 @@
+"""The finding of a record in a line, as the title of a picture."""
+
+from poisonjax.reports.arms import arms, control, defended, defends
+from poisonjax.reports.table import audit, has
+from poisonjax.reports.verdict import REMOVED, SURVIVES, VOID, WEAKENED, fate
+
+RATE, ROBUST = "attack_success_rate", "robust_accuracy"
+VERBS = {SURVIVES: "survives", WEAKENED: "is weakened, but not removed, by", REMOVED: "is removed by"}
+FEW = 4  # networks that a title names one by one
+
+
+def finding(record: dict) -> str:
+    """The same as the record's own finding says, without reasons and in fewer words."""
+    if record["attack_gate"] is None:
+        return _robustness(record)
+    undefended = [arm["name"] for arm in arms(record) if not defends(arm)]
+    if not record["attack_gate"]["passed"] or any(audit(record, arm) for arm in undefended):
+        return record["finding"]
+    return _fates(record)
+
+
+def _fates(record: dict) -> str:
+    by_fate = {}
+    for arm in defended(record):
+        by_fate.setdefault(_fate(record, arm), []).append(arm)
+    said = [f"{verb} {_listed(record, by_fate[each])}" for each, verb in VERBS.items() if each in by_fate]
+    parts = [f"The backdoor ({_rate(record, 'standard')} after standard training) {_and(said) if said else 'works'}"]
+    if VOID in by_fate:
+        parts.append(f"nothing follows for {_and(by_fate[VOID])}")
+    clean = control(record)
+    return "; ".join(parts if clean is None else [*parts, f"control without poison {_rate(record, clean)}"])
+
+
+def _fate(record: dict, arm: str) -> str:
+    if audit(record, arm):
+        return VOID
+    clean = control(record)
+    level = None if clean is None else record["arms"][clean][RATE]["mean"]
+    return fate(record["arms"][arm][RATE]["mean"], level, record["attack_gate"]["threshold"])
+
+
+def _rate(record: dict, arm: str) -> str:
+    return f"{record['arms'][arm][RATE]['mean']:.1%}"
+
+
+def _listed(record: dict, names: list[str]) -> str:
+    return _and([f"{arm} ({_rate(record, arm)})" for arm in names])
+
+
+def _and(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _robustness(record: dict) -> str:
+    """PGD accuracy of the sound networks, the best first."""
+    sound = {
+        arm: of[ROBUST]["mean"] for arm, of in record["arms"].items() if has(of, ROBUST) and not audit(record, arm)
+    }
+    if not sound:
+        return "Nothing follows: no network is sound"
+    ranked = sorted(sound, key=sound.get, reverse=True)
+    said = [f"{sound[arm]:.1%} after {arm}" for arm in ranked]
+    return f"PGD accuracy {', '.join(said)}" if len(said) <= FEW else f"PGD accuracy from {said[-1]} to {said[0]}"
