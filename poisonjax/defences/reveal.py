@@ -48,11 +48,11 @@ class Reveal(Defence):
         return Selection(take(context.train, ~dropped), ease)
 
     def _look(self, context: Context, name: str, judge: Objective) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that one judge sets apart [n] bool, and how easy it finds each beside its class [n]."""
+        """The rows that one judge sets apart [n] bool, and how easy it finds each [n]."""
         network = context.fit(name, judge, context.train)
         scores, labels = context.map(log_losses, network, context.train), context.train.label
         dropped = by_class(scores, labels, lambda of_class: set_apart(of_class, self.separation))
-        return dropped, by_class(scores, labels, ease)
+        return dropped, ease(scores)
 
 
 def log_losses(victim: Victim, examples: Examples) -> Array:
@@ -64,7 +64,10 @@ def log_losses(victim: Victim, examples: Examples) -> Array:
 
 
 def ease(scores: np.ndarray) -> np.ndarray:
-    """How far each of the scores [m] of a class lies below their median, in median absolute deviations: [m]."""
+    """How far each of the scores [n] lies below their median, in median absolute deviations: [n].
+
+    Of all rows together: in a class of which half is poisoned, the median is of neither half.
+    """
     below = np.median(scores) - scores
     return below / max(np.median(np.abs(below)), 1e-12)
 

@@ -55,8 +55,8 @@ def test_rows_of_any_judge_are_dropped_and_nothing_else_changes():
     label = np.repeat(np.arange(3), 100).astype(np.int32)
     train = Examples(np.zeros((300, 2, 2, 1), np.uint8), label, np.arange(300, dtype=np.int32))
     scores = {name: of_a_class(0, rows=300, seed=number) for number, name in enumerate(("judge0", "judge1"))}
-    scores["judge0"][:30] -= 30
-    scores["judge1"][150:170] -= 30
+    scores["judge0"][:30] -= 60
+    scores["judge1"][150:170] -= 60
     context = SimpleNamespace(
         train=train,
         classes=3,
