@@ -1,19 +1,57 @@
-"""The page on attacks agrees with the code: costs, members, and a link for every paper."""
+"""The pages agree with the code: calls, costs, members, names, and a reference for every paper."""
 
+import ast
 import inspect
+import json
 import pathlib
+import pkgutil
 import re
+import types
 
 import pytest
 
-from poisonjax import attacks
+import poisonjax
+from poisonjax import attacks, defences, poisons, training
+from poisonjax.runs import experiments
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "attacks.md").read_text()
+DOCS = ROOT / "docs"
+PAGES = {path: path.read_text() for path in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]}
+SOURCES = [*(ROOT / "poisonjax").rglob("*.py"), *(ROOT / "experiments").glob("*.py"), *(ROOT / "tests").rglob("*.py")]
+
+PAGE = PAGES[DOCS / "attacks.md"]
 ROWS = [line.strip("|").split("|") for line in PAGE.splitlines() if re.match(r"\| .*`\w+\(.*\| \d+ \| \d+ \|$", line)]
 CALLS = {cells[1].strip(" `"): tuple(int(cell) for cell in cells[-2:]) for cells in ROWS}
-PAPER = r"[A-Z][a-z]+(?: et al\.| & [A-Z][a-z]+),? \d{4}"
 LINKS = dict(re.findall(r"\[([^\]]+)\]\((https://(?:arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\S+))\)", PAGE))
+
+# - <a id="anchor"></a>**Label.** Authors. *Title.* Venue year. [link](address). `place`
+ENTRY = re.compile(r'^- <a id="(\w+)"></a>\*\*(.+?)\.\*\* (.+?)(?=^- <a|^#|\Z)', re.DOTALL | re.MULTILINE)
+ENTRIES = {anchor: (label, text) for anchor, label, text in ENTRY.findall(PAGES[DOCS / "references.md"])}
+AUTHORS = r"[A-Z][a-z]+(?: et al\.| (?:&|and) [A-Z][a-z]+)"
+PAPER = rf"({AUTHORS})(?:'s)?,? \(?((?:19|20)\d\d)\b"
+ALONE = r"\b([A-Z][a-z]{2,}) ((?:19|20)\d\d)\b"
+
+NOTEBOOK = DOCS / "notebooks" / "is_my_network_robust.ipynb"
+CELLS = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+CODE = "".join("".join(cell["source"]) + "\n" for cell in CELLS)
+
+
+def papers(text: str, pattern: str = PAPER) -> set[str]:
+    """The papers that a text cites, as `Wong et al. 2020` or `Kingma & Ba 2015`."""
+    pairs = re.findall(pattern, re.sub(r"\s+", " ", text))
+    return {f"{names} {year}".replace(" and ", " & ") for names, year in pairs}
+
+
+def docstrings(path: pathlib.Path) -> str:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, documented)]
+    return "\n".join(filter(None, map(ast.get_docstring, nodes)))
+
+
+def members(module: types.ModuleType, *families: type) -> set[type]:
+    """The concrete classes of a module that derive from a family."""
+    kinds = {kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, families)}
+    return {kind for kind in kinds - set(families) if not inspect.isabstract(kind)}
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -23,23 +61,119 @@ def test_cost_in_the_table_is_the_cost_of_the_attack(call):
 
 def test_every_attack_has_a_row():
     shown = {type(eval(call, {}, vars(attacks))) for call in CALLS}
-    members = {member for member in vars(attacks).values() if inspect.isclass(member)}
-    assert shown == {kind for kind in members if issubclass(kind, attacks.Attack) and not inspect.isabstract(kind)}
+    assert shown == members(attacks, attacks.Attack)
     assert all(f"`{name}(" in PAGE for name in ("fgsm", "bim", "mi_fgsm", "bpda", "eot", "transfer"))
-    kinds = {kind.__name__ for kind in members if issubclass(kind, attacks.Ball | attacks.Loss)} - {"Ball", "Loss"}
+    kinds = {kind.__name__ for kind in members(attacks, attacks.Ball, attacks.Loss)}
     assert all(f"`{name}(eps)`" in PAGE or f"`{name}()`" in PAGE for name in kinds)
 
 
+@pytest.mark.parametrize(
+    ("page", "module", "families"),
+    [
+        ("poisons.md", poisons, (poisons.Poison, poisons.Trigger)),
+        ("defences.md", training, (training.Objective,)),
+        ("defences.md", defences, (defences.Defence,)),
+    ],
+)
+def test_every_poison_training_and_defence_has_a_row(page, module, families):
+    calls = re.findall(r"^\| [^|]+ \| `(\w+\(.*?\))` \|", PAGES[DOCS / page], re.MULTILINE)
+    made = [eval(call, {}, vars(attacks) | vars(training) | vars(defences) | vars(poisons)) for call in calls]
+    assert members(module, *families) <= {type(one) for one in made}
+
+
 def test_every_paper_has_a_link():
-    """Those that the page names, and those that the sources of the attacks cite."""
-    unlinked = re.findall(PAPER, re.sub(r"\[[^\]]+\]\([^)]+\)", "", PAGE))
-    assert not unlinked and len(LINKS) >= 20
-    sources = "".join(path.read_text() for path in (ROOT / "poisonjax" / "attacks").glob("*.py"))
-    cited = {paper.replace(",", "") for paper in re.findall(PAPER, re.sub(r"\s+", " ", sources))}
-    assert cited <= {paper for name in LINKS for paper in re.findall(PAPER, name)}
+    """Those that the tables name, and those that the sources of the attacks cite."""
+    for page in ("attacks.md", "poisons.md", "defences.md"):
+        assert not papers(re.sub(r"\[[^\]]+\]\([^)]+\)", "", PAGES[DOCS / page])), page
+    assert len(LINKS) >= 20
+    cited = papers("".join(path.read_text() for path in (ROOT / "poisonjax" / "attacks").glob("*.py")))
+    assert cited <= papers(" ".join(LINKS))
 
 
-@pytest.mark.parametrize("name", LINKS)
-def test_a_preprint_is_not_newer_than_its_paper(name):
-    year, preprint = int(re.search(r"\d{4}", name)[0]), re.search(r"abs/(\d\d)", LINKS[name])
-    assert preprint is None or 2000 + int(preprint[1]) <= year <= 2000 + int(preprint[1]) + 2
+def test_every_paper_cited_anywhere_is_in_the_references():
+    labels = "; ".join(label for label, _ in ENTRIES.values())
+    known = papers(labels) | papers(labels, ALONE)
+    pages = {path: text for path, text in PAGES.items() if path.name != "references.md"}  # venues look like authors
+    cited = {str(path.relative_to(ROOT)): papers(text) for path, text in pages.items()}
+    for path in SOURCES:
+        cited[str(path.relative_to(ROOT))] = papers(path.read_text()) | papers(docstrings(path), ALONE)
+    missing = {path: here - known for path, here in cited.items() if here - known}
+    assert not missing
+    assert len(set().union(*cited.values())) >= 40
+
+
+@pytest.mark.parametrize("anchor", ENTRIES)
+def test_a_reference_is_complete_and_its_places_exist(anchor):
+    label, text = ENTRIES[anchor]
+    assert re.search(r"\w\.\s+\*.+?\.\*\s+\S.*\d{4}\.\s+\[.+?\]\(https://\S+\)", text, re.DOTALL)
+    assert anchor == "report" or re.search(r"\d{4}", label)[0] == re.search(r"\d{4}", anchor)[0]
+    for place in re.findall(r"`([\w.]+\w)`", text):
+        assert pkgutil.resolve_name(f"poisonjax.{place}")
+
+
+def test_references_are_those_of_the_tables():
+    addresses = {label: text for label, text in ENTRIES.values()}
+    assert all(f"({address})" in addresses[name] for name, address in LINKS.items())
+    named = r"\[([^\]]+ \d{4})\]\((?:docs/|\.\./)?references\.md#(\w+)\)"
+    found = [pair for text in PAGES.values() for pair in re.findall(named, text)]
+    assert all(ENTRIES[anchor][0].startswith(name) for name, anchor in found)
+    assert len(found) >= 20
+
+
+@pytest.mark.parametrize("anchor", [anchor for anchor, (_, text) in ENTRIES.items() if "arxiv.org" in text])
+def test_a_preprint_is_not_newer_than_its_paper(anchor):
+    label, text = ENTRIES[anchor]
+    preprint = 2000 + int(re.search(r"arxiv\.org/abs/(\d\d)", text)[1])
+    assert preprint <= int(re.search(r"\d{4}", label)[0]) <= preprint + 2
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_to_files(path):
+    targets = re.findall(r"\]\((?!\w+:)([^)#\s]+)", re.sub(r"```.*?```", "", PAGES[path], flags=re.DOTALL))
+    assert not [target for target in targets if not (path.parent / target).exists()]
+
+
+def test_every_experiment_of_the_report_is_in_the_guide():
+    named = set(re.findall(r"`((?:mnist|cifar10)_\w+)`", PAGES[DOCS / "reproduce.md"])) - {"mnist_5k"}
+    own = {name for name in experiments.names() if "beyond the report" not in experiments.claim(name)}
+    assert named == own
+
+
+def test_api_pages_have_all_top_level_names():
+    index = PAGES[DOCS / "api" / "index.md"]
+    assert all(f"`pj.{name}`" in index for name in poisonjax.__all__ if name != "__version__")
+    for target in re.findall(r"^::: (\S+)", "\n".join(PAGES.values()), re.MULTILINE):
+        assert pkgutil.resolve_name(target)
+
+
+def test_notebook_has_outputs_without_errors():
+    kinds = [{output["output_type"] for output in cell["outputs"]} for cell in CELLS]
+    assert kinds and all(kinds) and "error" not in set().union(*kinds)
+    assert [cell["execution_count"] for cell in CELLS] == list(range(1, len(CELLS) + 1))
+    assert "stderr" not in {output.get("name") for cell in CELLS for output in cell["outputs"]}
+    assert NOTEBOOK.stat().st_size < 300_000
+    assert "gradient masking: the gradient of 100.0%" in NOTEBOOK.read_text()
+
+
+def test_notebook_uses_names_that_exist():
+    tree, aliases = ast.parse(CODE), {"pj": "poisonjax"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "poisonjax":
+            aliases |= {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    chains = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
+    used = {chain for chain in chains if re.fullmatch(r"[\w.]+", chain) and chain.split(".")[0] in aliases}
+    assert {"pj.evaluate", "pj.attacks.bpda", "AutoAttack"} <= used
+    for chain in used:
+        head, *rest = chain.split(".")
+        assert pkgutil.resolve_name(".".join([aliases[head], *rest]))
+
+
+def test_the_page_of_the_notebook_is_made_from_it():
+    """With `jupyter nbconvert --to markdown`."""
+    page = NOTEBOOK.with_suffix(".md").read_text()
+    for cell in json.loads(NOTEBOOK.read_text())["cells"]:
+        assert "".join(cell["source"]).strip() in page
+    texts = [output.get("text") or output["data"]["text/plain"] for cell in CELLS for output in cell["outputs"]]
+    lines = [line.strip() for text in texts for line in text if not line.startswith("<Figure")]
+    assert len(lines) > 40 and all(line in page for line in lines)
+    assert all((NOTEBOOK.parent / name).exists() for name in re.findall(r"!\[png\]\((\S+)\)", page))
