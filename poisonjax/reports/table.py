@@ -2,8 +2,9 @@
 
 import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from poisonjax.evaluation.detection import DETECTION as SCORES
 from poisonjax.evaluation.metrics import METRICS as LABELS
 
 MAIN = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")  # every arm has them
@@ -14,7 +15,7 @@ TRIGGERED = (
     "art_effectiveness",
     "triggered_rejection_rate",
 )  # those that say something about a backdoor only if the attack works
-DETECTION = {
+CAUGHT = {
     "poisoned_rows_removed": "poisoned rows removed (TPR) %",
     "clean_rows_removed": "clean rows removed (FPR) %",
     "clean_rejection_rate": "clean images rejected %",
@@ -208,18 +209,28 @@ def results(record: dict) -> str:
 
 def detections(record: dict) -> tuple[list[str], list[list[str]]]:
     """Header and rows of what defences removed from the training data and reject at test time."""
-    names = [name for name in DETECTION if _measured(record, name)]
+    names = [name for name in CAUGHT if _measured(record, name)]
+    scores = {name: label for name, label in SCORES.items() if any(map(_scored(name), record["arms"].values()))}
     defences = {each["arm"]: each["defence"] for each in networks(record)}
     body = [
-        [arm, defences[arm], *(_detected(metrics, name) for name in names)]
+        [arm, defences[arm], *(_detected(metrics, name) for name in names), *(_score(metrics, name) for name in scores)]
         for arm, metrics in record["arms"].items()
         if any(has(metrics, name) for name in names)
     ]
-    return ["arm", "defence", *(DETECTION[name] for name in names)], body
+    return ["arm", "defence", *(CAUGHT[name] for name in names), *(f"{label} %" for label in scores.values())], body
 
 
 def _detected(metrics: dict, name: str) -> str:
     return f"{measured(metrics[name])} ({_ratio(metrics[name])})" if has(metrics, name) else "–"
+
+
+def _scored(name: str) -> Callable[[dict], bool]:
+    """True for an arm whose defence scores rows, by which poisoned ones were told with this number."""
+    return lambda metrics: has(metrics.get("detection", {}), name)
+
+
+def _score(metrics: dict, name: str) -> str:
+    return spread(metrics["detection"][name]) if _scored(name)(metrics) else "–"
 
 
 def _detections(record: dict) -> list[str]:

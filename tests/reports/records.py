@@ -141,6 +141,8 @@ def defended_record() -> dict:
     own = {"type": "experiments.mine:Mixed", "attack": {"type": "experiments.mine:Noise"}, "share": 0.5}
     parts = {"filter": {"defence": {"type": "experiments.mine:Filter"}}, "detector": {"objective": own}}
     made = record("mnist_defended", rates=rates, parts=parts)
+    found = {"auroc": 0.875, "tpr_at_0.01": 0.5, "tpr_at_0.05": None}
+    made["arms"]["filter"]["detection"] = {name: statistics.spread([value]) for name, value in found.items()}
     made["attack_gate"], made["warnings"] = gate(0.4, 0.1), ["filter, seed 0: collapsed: to one class"]
     made["config"]["poison"]["trigger"] = {"type": "experiments.mine:Sinus", "frequency": 3}
     depths = {"depth": {"layers": {"mean": 3.5, "std": None, "per_seed": [3.5]}, "count": 7, "sure": True}}

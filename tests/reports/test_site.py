@@ -396,6 +396,8 @@ def test_removed_rows_and_rejected_images_are_on_the_page_with_their_counts(site
             cell = arms[arm][name]
             assert f"{100 * cell['mean']:.2f} [" in row
             assert f"({cell['numerator'][0]}/{cell['denominator'][0]})" in row
+    assert "area under the ROC curve %" in header and "at 1% false positives %" in header and "at 5%" not in header
+    assert filtered.endswith("87.50 50.00") and detector.endswith("– –")
     assert "table-detections" not in site["records/paper.html"].decode()
     metrics = rows_of(page, "table-metrics")
     for told in ("detector AutoAttack accuracy", "detector novel metric", "filter poisoned rows removed"):

@@ -59,8 +59,10 @@ def test_removed_rows_and_rejected_images_are_shown_with_their_counts(defended):
     assert header[:4] == ["arm", "defence", "poisoned rows removed (TPR) %", "clean rows removed (FPR) %"]
     cell = made["filter"]["poisoned_rows_removed"]
     removed = f"{table.measured(cell)} ({cell['numerator'][0]}/{cell['denominator'][0]})"
-    assert filtered[:3] == ["filter", "experiments.mine:Filter", removed] and filtered[4:] == ["–"] * 3
-    assert detector[2:4] == ["–"] * 2 and "–" not in detector[4:]
+    assert filtered[:3] == ["filter", "experiments.mine:Filter", removed] and filtered[4:7] == ["–"] * 3
+    assert detector[2:4] == ["–"] * 2 and "–" not in detector[4:7]
+    assert header[7:] == ["area under the ROC curve %", "poisoned rows found at 1% false positives %"]
+    assert filtered[7:] == ["87.50", "50.00"] and detector[7:] == ["–", "–"]
     assert "Rows removed and images rejected" not in shown(synthetic.record())
 
 
