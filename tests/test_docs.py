@@ -29,7 +29,7 @@ ENTRY = re.compile(r'^- <a id="(\w+)"></a>\*\*(.+?)\.\*\* (.+?)(?=^- <a|^#|\Z)',
 ENTRIES = {anchor: (label, text) for anchor, label, text in ENTRY.findall(PAGES[DOCS / "references.md"])}
 AUTHORS = r"[A-Z][a-z]+(?: et al\.| (?:&|and) [A-Z][a-z]+)"
 PAPER = rf"({AUTHORS})(?:'s)?,? \(?((?:19|20)\d\d)\b"
-ALONE = r"\b([A-Z][a-z]{2,}) ((?:19|20)\d\d)\b"
+ALONE = r"(?<!& )(?<!and )\b([A-Z][a-z]{2,}) ((?:19|20)\d\d)\b"
 
 NOTEBOOK = DOCS / "notebooks" / "is_my_network_robust.ipynb"
 CELLS = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
