@@ -92,6 +92,7 @@ def test_every_paper_has_a_link():
 
 def test_every_paper_cited_anywhere_is_in_the_references():
     labels = "; ".join(label for label, _ in ENTRIES.values())
+    assert labels.count(";") + 1 == len(ENTRY.findall(PAGES[DOCS / "references.md"])), "an anchor is there twice"
     known = papers(labels) | papers(labels, ALONE)
     pages = {path: text for path, text in PAGES.items() if path.name != "references.md"}  # venues look like authors
     cited = {str(path.relative_to(ROOT)): papers(text) for path, text in pages.items()}
