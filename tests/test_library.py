@@ -178,7 +178,9 @@ BROKEN = {
     "import": ("import dataclasses\nimport no_such_module", "FILE:2: ModuleNotFoundError: No module named 'no_such_mo"),
     "error while loading": ("\n\nrate = 1 / 0", "FILE:3: ZeroDivisionError: division by zero"),
     "no function": ("x = 1", "FILE has no function experiment(scale); it must return a poisonjax.Experiment"),
-    "no experiment": ("def experiment(scale):\n    pass", "FILE: experiment('smoke') must return a poisonjax.Experi"),
+    "no experiment": ("def experiment(scale):\n    pass", "FILE:1: experiment('smoke') must return a poisonjax.Exper"),
+    "no scale": ("def experiment():\n    pass", "FILE:1: TypeError: experiment() takes 0 positional arguments but 1"),
+    "exit while loading": ("import sys\nsys.exit(3)", "FILE:2: SystemExit: 3"),
     "error while building": ("def experiment(scale):\n    return scale.rate", "FILE:2: AttributeError: 'str' object"),
     "bad settings": (
         "from poisonjax.poisons import BadNets\n\ndef experiment(scale):\n    return BadNets(rate=2.0, target=0)",

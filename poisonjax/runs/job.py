@@ -98,18 +98,20 @@ def target_labels(job: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scheduled(jobs: Sequence[Run]) -> list[Run]:
-    """The runs with one agenda of all of them."""
-    items = [item for job in jobs for seed in range(job.seeds) for item in _items(job, seed)]
+    """The runs, as those of a sweep, with one agenda of all of them."""
+    points = [f" point {at}/{len(jobs)}" if len(jobs) > 1 else "" for at in range(1, len(jobs) + 1)]
+    pairs = zip(jobs, points, strict=True)
+    items = [item for job, point in pairs for seed in range(job.seeds) for item in _items(job, seed, point)]
     lanes = min(jobs[0].seeds, len(jax.local_devices())) if jax.process_count() == 1 else 1
     agenda = Agenda(items, lanes)
     return [dataclasses.replace(job, agenda=agenda) for job in jobs]
 
 
-def _items(job: Run, seed: int) -> Iterator[Item]:
-    """The networks of a seed, in the order of their training."""
+def _items(job: Run, seed: int, point: str) -> Iterator[Item]:
+    """The networks of a seed, in the order of their training. point: of a sweep, as bars show it."""
     plan, rows, of = job.experiment, len(job.dataset.train.label), len(job.experiment.arms)
     title = f", seed {seed} ({seed + 1} of {job.seeds})" if job.seeds > 1 else ""
-    label = f" seed {seed + 1}/{job.seeds}" if job.seeds > 1 else ""
+    label = f" seed {seed + 1}/{job.seeds}{point}" if job.seeds > 1 else point
 
     def item(name: str, where: str, model: Network, objective: Objective, train: Training, chores: Hashable) -> Item:
         gradients, pace = estimate.training_gradients(train, objective, rows), (model, objective.attack is None)

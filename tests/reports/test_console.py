@@ -43,6 +43,13 @@ def test_a_bar_that_stands_still_says_why(monkeypatch):
         assert "  50%|" in shown(bar) and "compiling" not in shown(bar)
 
 
+def test_a_network_that_is_trained_already_has_no_bar(monkeypatch, tmp_path):
+    at_terminal(monkeypatch)
+    with TrainingBar("arm 1/5 train", tmp_path, lambda: False) as bar:
+        bar.begin(200, 200)
+        assert bar._bar.disable
+
+
 def test_accuracy_attack_success_and_time_left_are_seen_at_80_columns(tmp_path, monkeypatch):
     terminal = at_terminal(monkeypatch)
     left = lambda: "about 23 h 59 min left"  # noqa: E731

@@ -83,6 +83,8 @@ def test_networks_are_listed_in_the_order_of_their_training(tmp_path):
     (asked,) = job.scheduled([job.Run(plan, rows, tmp_path, "smoke", seeds=2)])
     names = [(seed, name) for seed in range(2) for name in ["surrogate", *(arm.name for arm in plan.arms)]]
     titles = [asked.agenda.title(job.key(asked, *each)) for each in names]
+    first, second = job.scheduled([job.Run(plan, rows, tmp_path / name, "smoke") for name in "ab"])
+    assert first.agenda is second.agenda and job.label(second, 0, "standard", "test") == "arm 1/5 point 2/2 test"
     assert titles[0] == "surrogate, seed 0 (1 of 2)"
     assert titles[-1] == "arm 5 of 5, seed 1 (2 of 2): standard_clean_data"
     assert job.label(asked, 1, "standard", "train") == "arm 1/5 seed 2/2 train"

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -271,7 +272,8 @@ def ran(monkeypatch):
         ends.get(job.workdir.name, lambda: None)()
         (job.workdir / "record.json").write_text(json.dumps({"seeds": list(range(job.seeds)), "arms": {}}))
 
-    monkeypatch.setattr(runner, "load", lambda plan, data_dir: None)
+    rows = SimpleNamespace(train=SimpleNamespace(label=range(300)))
+    monkeypatch.setattr(runner, "load", lambda plan, data_dir: rows)
     monkeypatch.setattr(runner, "run", run)
     run.calls, run.ends = calls, ends
     return run

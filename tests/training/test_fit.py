@@ -98,6 +98,14 @@ def test_every_row_is_seen_once_an_epoch(examples):
     assert [row["step"] for row in watch.rows] == [5, 10]
 
 
+def test_progress_begins_before_the_program_compiles(examples, monkeypatch):
+    order, watch, compiled = [], Callbacks(), fitting._compiled
+    monkeypatch.setattr(fitting, "_compiled", lambda *args: order.append("compiles") or compiled(*args))
+    watch.begin = lambda images, done: order.append("begins")
+    trained(examples, watch=watch, max_steps=1)
+    assert order == ["begins", "compiles"]
+
+
 def test_order_of_rows_differs_between_epochs(examples):
     run = fitting.program(MODELS["plain"], Standard(), Training(batch=23, epochs=3), 23)
     assert run is fitting.program(MODELS["plain"], Standard(), Training(batch=23, epochs=3), 23)
