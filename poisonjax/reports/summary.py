@@ -8,7 +8,7 @@ from poisonjax.reports import answer
 from poisonjax.reports.site.reading import Run, collect
 from poisonjax.reports.table import COMPARISON, LABELS, MAIN, compared, legend, marked, percent, plural, rows
 
-BEGIN, END = "<!-- results: made by `python -m poisonjax.reports tables` -->", "<!-- /results -->"
+BEGIN, END = "<!-- results: made by `python -m poisonjax report tables` -->", "<!-- /results -->"
 BETWEEN = re.compile(r"<!-- results: made by `[^`]*` -->.*?<!-- /results -->", re.DOTALL)
 
 
@@ -36,11 +36,6 @@ def short(runs: Iterable[Run], prefix: str) -> str:
     return "\n\n".join([table, *legend(table), *renamed(runs), "\n".join(lines)])
 
 
-def _nothing(record: dict) -> list[str]:
-    """The cells of an experiment for which the report gives no number."""
-    return [record["paper_table"], *["–"] * (len(COMPARISON) - 2), "not reported"]
-
-
 def renamed(runs: Iterable[Run]) -> list[str]:
     """A line about arms that the files of older records call something else; none if there are no such records."""
     names = {old: new for run in runs for old, new in run.renamed.items()}
@@ -51,13 +46,17 @@ def renamed(runs: Iterable[Run]) -> list[str]:
 
 
 def full(runs: Iterable[Run]) -> str:
-    """Every reported number beside ours, with its verdict."""
-    body = [
-        [f"[{run.record['experiment']}]({run.path}/report.md)", _setting(run.record), *cells]
-        for run in runs
-        for cells in [compared(row) for row in run.record["comparison"]] or [_nothing(run.record)]
-    ]
-    return "\n\n".join([rows(["experiment", "scale", *COMPARISON], body), *renamed(runs)])
+    """Every reported number beside ours, with its verdict, by table; then the runs without any."""
+    runs = list(runs)
+    body = [[_link(run), _setting(run.record), *compared(row)] for run in runs for row in run.record["comparison"]]
+    body.sort(key=lambda cells: cells[2])  # stable: the largest scale stays first
+    others = ", ".join(_link(run) for run in runs if not run.record["comparison"])
+    parts = [rows(["experiment", "scale", *COMPARISON], body)]
+    return "\n\n".join([*parts, *([f"Without reported numbers: {others}."] if others else []), *renamed(runs)])
+
+
+def _link(run: Run) -> str:
+    return f"[{run.record['experiment']}]({run.path}/report.md)"
 
 
 def replaced(page: str, text: str) -> str:

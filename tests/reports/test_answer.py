@@ -79,4 +79,4 @@ def test_the_picture_is_not_stale():
     case = hero.chosen(runs, ROOT / "results")
     assert case is not None, "no committed run kept its images"
     for path in hero.files(ROOT).values():
-        assert hero.drawn_from(path) == hero.digest(case, ROOT / "results"), "run: python -m poisonjax.reports tables"
+        assert hero.drawn_from(path) == hero.digest(case, ROOT / "results"), "run: python -m poisonjax report tables"

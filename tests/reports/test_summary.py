@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
 def test_tables_are_not_stale(page):
     expected = summary.pages(ROOT)[ROOT / page]
-    assert (ROOT / page).read_text() == expected, "run: python -m poisonjax.reports tables"
+    assert (ROOT / page).read_text() == expected, "run: python -m poisonjax report tables"
 
 
 def test_every_record_is_in_the_tables_and_every_case_in_the_answer():
