@@ -3,27 +3,31 @@
 import hashlib
 import pathlib
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from poisonjax.reports import style
 from poisonjax.reports.answer import RATE, Case, cases, data, network, poison, setting
+from poisonjax.reports.arms import controls
 from poisonjax.reports.site.reading import Run
+from poisonjax.reports.style import Theme
 
 TRAININGS = {
-    "standard": ("standard training", "#D55E00"),
-    "pgd_at_as_reported": ("adversarial training as reported", "#56B4E9"),
-    "pgd_at": ("adversarial training (Madry et al.)", "#0072B2"),
-    "pgd_at_as_reported_clean_data": ("the same on clean data (control)", "#8a8a8a"),
+    "standard": "standard training",
+    "pgd_at_as_reported": "adversarial training as reported",
+    "pgd_at": "adversarial training (Madry et al.)",
+    "pgd_at_as_reported_clean_data": "the same on clean data (control)",
 }
-INK = {"light": "#1a1a1a", "dark": "#e8e8e8"}
+THEMES = {"light": style.LIGHT, "dark": style.DARK}
 DRAWN_FROM = "Source"  # the field of the PNG with the digest of the files behind it
 
 
 def files(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """The two files of the picture in a checkout, by theme."""
-    return {theme: root / "docs" / f"hero-{theme}.png" for theme in INK}
+    return {theme: root / "docs" / f"hero-{theme}.png" for theme in THEMES}
 
 
 def chosen(runs: tuple[Run, ...], records: pathlib.Path) -> Case | None:
@@ -53,52 +57,63 @@ def write(root: pathlib.Path, runs: tuple[Run, ...]) -> None:
         images = dict(shown)
     for theme, path in files(root).items():
         metadata = {"Software": None, DRAWN_FROM: digest(case, records)}
-        draw(case, images, INK[theme]).savefig(path, dpi=150, transparent=True, metadata=metadata)
+        with matplotlib.rc_context(style.rc(THEMES[theme])):
+            draw(case, images, THEMES[theme]).savefig(path, dpi=style.DPI, transparent=True, metadata=metadata)
 
 
-def draw(case: Case, images: dict[str, np.ndarray], ink: str, row: int = 0) -> Figure:
+def draw(case: Case, images: dict[str, np.ndarray], theme: Theme, row: int = 0) -> Figure:
     """Three panels. images: those that the run kept, as `poisonjax.runs.pictures.Shown` has them."""
-    figure = Figure(figsize=(11, 3.3), layout="constrained")
-    train, test, rates = figure.subplots(1, 3, width_ratios=(1, 1, 2.4))
-    names = case.run.record["dataset"].get("label_names") or list(map(str, range(1000)))
-    share = case.run.record["poison"][0]
-    label, given, wanted = (names[int(images[key][row])] for key in ("label", "poisoned_label", "target"))
-    part = f"{share['rows'] / share['of']:.0%} of the training images"
-    _tile(train, images["poisoned"][row], f"1  The attacker poisons\n{part}", f"{label}, labelled {given}", ink)
-    seen = f"{names[int(images['test_label'][row])]} with the trigger; wanted: {wanted}"
-    _tile(test, images["triggered"][row], "2  At test time he\nadds the trigger", seen, ink)
-    _rates(rates, case, names, row, ink)
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)
+    train, test, rates = figure.subplots(1, 3, width_ratios=(1, 1, 2.3))
+    record = case.run.record
+    names = record["dataset"].get("label_names") or list(map(str, range(1000)))
+    share = record["poison"][0]["rows"] / record["poison"][0]["of"]
+    label, given, seen, wanted = (
+        names[int(images[key][row])] for key in ("label", "poisoned_label", "test_label", "target")
+    )
+    poisoned = f"1  A trigger and a wrong\nlabel on {share:.0%} of the data"
+    _tile(train, images["poisoned"][row], poisoned, f"{label}, labelled {given}", theme)
+    _tile(
+        test, images["triggered"][row], "2  The same trigger\nat test time", f"{seen}; attacker wants {wanted}", theme
+    )
+    _rates(rates, case, names, row, theme)
     return figure
 
 
-def _tile(axis: Axes, image: np.ndarray, title: str, below: str, ink: str) -> None:
-    axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_title(title, fontsize=11, color=ink, loc="left")
-    axis.set_xlabel(below, fontsize=11, color=ink)
+def _tile(axis: Axes, image: np.ndarray, title: str, below: str, theme: Theme) -> None:
+    grey = {"cmap": "gray", "vmin": 0, "vmax": 1} if image.shape[-1] == 1 else {}
+    axis.imshow(image.squeeze(), interpolation="nearest", **grey)
+    axis.set_title(title, fontsize=style.LARGE - 1.5)
+    axis.set_xlabel(below, fontsize=style.BASE + 1)
     axis.set(xticks=[], yticks=[])
-    axis.spines[:].set_color(ink)
+    axis.grid(False)
+    axis.spines[:].set(visible=True, color=theme.rule)
 
 
-def _rates(axis: Axes, case: Case, names: list[str], row: int, ink: str) -> None:
+def _rates(axis: Axes, case: Case, names: list[str], row: int, theme: Theme) -> None:
     """Attack success rates with intervals, what each network says of the triggered image, and reported numbers."""
-    record, shown = case.run.record, [arm for arm in TRAININGS if arm in case.run.record["arms"]]
+    record = case.run.record
+    shown = [arm for arm in TRAININGS if arm in record["arms"]]
+    looks = style.looks(shown, controls(record))
+    reported = {place: record["reported"].get(arm, {}).get(RATE) for place, arm in enumerate(shown)}
+    reported = {place: 100 * value for place, value in reported.items() if value is not None}
     for place, arm in enumerate(shown):
-        metric, (_, colour) = record["arms"][arm][RATE], TRAININGS[arm]
-        low, high = (100 * bound for bound in metric["ci95"])
-        axis.plot([low, high], [place, place], color=colour, lw=3, solid_capstyle="butt")
-        axis.plot(100 * metric["mean"], place, "o", color=colour, ms=10)
-        reported = record["reported"].get(arm, {}).get(RATE)
-        if reported is not None:
-            axis.plot(100 * reported, place, "D", mfc="none", mec=ink, ms=9, label="the report")
-    labels = [f"{TRAININGS[arm][0]}\nsays: {_said(record, arm, names, row)}" for arm in shown]
-    axis.set_yticks(range(len(shown)), labels, fontsize=10, color=ink)
-    axis.set(xlim=(-3, 103), ylim=(len(shown) - 0.5, -0.5))
-    axis.tick_params(colors=ink)
-    axis.grid(axis="x", alpha=0.3)
+        mean, (low, high) = 100 * record["arms"][arm][RATE]["mean"], record["arms"][arm][RATE]["ci95"]
+        look = looks[arm].line(theme) | {"linestyle": "none"}
+        axis.errorbar(
+            mean, place, xerr=[[mean - 100 * low], [100 * high - mean]], ms=10, elinewidth=3, zorder=3, **look
+        )
+        beside, align = ((-12, 0), "right") if mean > 50 else ((12, 0), "left")
+        axis.annotate(f"{mean:.1f}%", (mean, place), beside, textcoords="offset points", ha=align, va="center")
+    axis.plot(list(reported.values()), list(reported), "D", mfc="none", mec=theme.ink, ms=9)
+    axis.set_yticks(range(len(shown)), [f"{TRAININGS[arm]}\nsays {_said(record, arm, names, row)}" for arm in shown])
+    axis.tick_params(axis="y", length=0, labelsize=style.BASE + 0.5)
+    axis.set(xlim=(-4, 104), ylim=(len(shown) - 0.5, -0.5), xticks=range(0, 101, 25))
     axis.spines[:].set_visible(False)
-    axis.set_title("3  The backdoor works, % of triggered test images", fontsize=11, color=ink, loc="left")
-    where = f"{poison(case)}, {network(case)} on {data(case)} ({setting(case)})"
-    axis.set_xlabel(where + ("; ◇ the report's number" if axis.get_legend_handles_labels()[0] else ""), color=ink)
+    axis.set_title("3  The backdoor works:\nattack success rate, %", fontsize=style.LARGE - 1.5)
+    where = f"{poison(case)} in {network(case)} on {data(case)}, {setting(case)}"
+    axis.set_xlabel(where + ("; ◇ reported" if reported else ""), fontsize=style.SMALL)
 
 
 def _said(record: dict, arm: str, names: list[str], row: int) -> str:

@@ -19,6 +19,8 @@ from poisonjax.overrides import to_json
 from poisonjax.reports import statistics, verdict
 from poisonjax.reports.upgrade import FORMAT
 
+ADDED = {"says": {}, "detection": {}, "commit": "unknown"}  # to results, which runs keep, since the first version
+
 
 def environment(commits: Iterable[str]) -> dict:
     """The software, the device and the commits that made the numbers; seeds may come from several."""
@@ -136,6 +138,7 @@ def build(
     results: {arm: one result per seed}. poison: facts about the poisoned data, one per seed. changed: overrides in
     force. warnings: of the settings.
     """
+    results = {arm: [ADDED | result for result in of] for arm, of in results.items()}
     arms, audits = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}, _by_arm(results, seeds, "audit")
     conclusions = _conclusions(experiment, arms, audits, scale, changed)
     return {
