@@ -7,9 +7,6 @@ adaptive poisons whose features lie within those of the class (Tan & Shokri 2020
 import dataclasses
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.metrics import silhouette_samples
 
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.defences.by_class import by_class
@@ -55,6 +52,10 @@ class ActivationClustering(Defence):
         The silhouette of a row in the smaller cluster, minus it for the others; less 2 in a class that does not fall
         apart.
         """
+        from sklearn.cluster import KMeans  # slow to import
+        from sklearn.decomposition import PCA
+        from sklearn.metrics import silhouette_samples
+
         if not np.isfinite(rows).all():
             raise ValueError("the judge's features are not all finite; train it with a smaller learning rate")
         if len(rows) < LEAST:

@@ -9,7 +9,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.mixture import GaussianMixture
 
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.defences.by_class import by_class
@@ -77,20 +76,22 @@ def set_apart(scores: np.ndarray, separation: float) -> np.ndarray:
 
     ValueError for scores that are not finite.
     """
+    from sklearn.mixture import GaussianMixture  # slow to import
+
     scores = np.asarray(scores, np.float64)
     if not np.isfinite(scores).all():
         raise ValueError("the judge's losses are not all finite; train it with a smaller learning rate or a warm-up")
     if len(scores) < LEAST:
         return np.zeros(len(scores), bool)
     mixture = GaussianMixture(2, n_init=3, random_state=0).fit(scores[:, None])
-    if separation_of(mixture) < separation:
+    if separation_of(mixture.means_, mixture.covariances_) < separation:
         return np.zeros(len(scores), bool)
     return mixture.predict(scores[:, None]) == np.argmin(mixture.means_[:, 0])
 
 
-def separation_of(mixture: GaussianMixture) -> float:
+def separation_of(means: np.ndarray, variances: np.ndarray) -> float:
     """Ashman's D of two normal distributions: the distance of their means in root mean square standard deviations.
 
     Above 2 the two are told apart (Ashman et al. 1994).
     """
-    return float(np.ptp(mixture.means_) / np.sqrt(np.mean(mixture.covariances_)))
+    return float(np.ptp(means) / np.sqrt(np.mean(variances)))

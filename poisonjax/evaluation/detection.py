@@ -1,7 +1,6 @@
 """A detector's scores against the truth, whatever its threshold."""
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
 
 RATES = (0.01, 0.05)  # of false positives
 DETECTION = {
@@ -16,6 +15,8 @@ def detection(suspicion: np.ndarray, poisoned: np.ndarray) -> dict[str, float | 
     A true positive rate is that of the last threshold with at most so many false positives: ties count as found only
     together. None where there is nothing to find, or nothing else. ValueError for scores that are not finite.
     """
+    from sklearn.metrics import roc_auc_score, roc_curve  # slow to import
+
     if not np.isfinite(suspicion).all():
         raise ValueError("the suspicion of some rows is not finite; a defence must score every row")
     if poisoned.all() or not poisoned.any():
