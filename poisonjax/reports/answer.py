@@ -48,18 +48,28 @@ class Case(NamedTuple):
 def cases(runs: Iterable[Run]) -> list[Case]:
     """One case for each poisoned experiment: of its largest scale, then of most seeds; each network once.
 
-    Of two experiments on the same network the one that the report has numbers of stands for both.
+    Of two experiments on the same network, at any scale, the one that the report has numbers of stands for both.
     """
-    chosen, seen = {}, set()
-    for run in sorted(runs, key=_preference):
-        record = run.record
-        same = repr([record["config"].get(part) for part in ("data", "model", "poison", "train")])
-        if record["attack_gate"] is None or record["changed"] or record["experiment"] in chosen or same in seen:
-            continue
-        if arms.defended(record) and "standard" in record["arms"]:
-            seen.add(same)
-            chosen[record["experiment"]] = _case(run)
+    asked, owners, chosen = sorted(filter(_answers, runs), key=_preference), {}, {}
+    for run in asked:
+        owners.setdefault(_network(run), run.record["experiment"])
+    for run in asked:
+        name = run.record["experiment"]
+        if owners[_network(run)] == name and name not in chosen:
+            chosen[name] = _case(run)
     return [chosen[name] for name in sorted(chosen, key=_order)]
+
+
+def _answers(run: Run) -> bool:
+    """True for the poisoned run of an experiment as it stands, with a defence."""
+    record = run.record
+    tried = record["attack_gate"] is not None and "standard" in record["arms"]
+    return tried and not record["changed"] and bool(arms.defended(record))
+
+
+def _network(run: Run) -> str:
+    """The settings that a network trained in the standard way depends on."""
+    return repr([run.record["config"].get(part) for part in ("data", "model", "poison", "train")])
 
 
 def _preference(run: Run) -> tuple:

@@ -61,6 +61,11 @@ def test_a_network_counts_once(tmp_path):
     synthetic.save(tmp_path / "b", a_record("mnist_badnets", 0.9, comparison=[compared]))
     (case,) = answer.cases(reading.collect(tmp_path).runs)
     assert case.run.record["experiment"] == "mnist_badnets"
+    larger = a_record("mnist_badnets", 0.9, "full")
+    larger["config"]["data"] = {"type": "Data", "name": "whole"}
+    synthetic.save(tmp_path / "c", larger)
+    (case,) = answer.cases(reading.collect(tmp_path).runs)
+    assert case.run.record["scale"] == "full", "the smaller look-alike must not speak beside it"
 
 
 def test_no_sentence_contradicts_a_row():
