@@ -9,12 +9,9 @@ import dataclasses
 import numpy as np
 
 from poisonjax.defences.base import Context, Defence, Selection
-from poisonjax.defences.by_class import by_class
-from poisonjax.defences.spectral_signatures import features
+from poisonjax.defences.by_class import LEAST, by_class, judged_features
 from poisonjax.training.objectives import Objective, Standard
 from poisonjax.types import take
-
-LEAST = 20  # rows of a class, below which no clusters are looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +39,7 @@ class ActivationClustering(Defence):
 
     def select(self, context: Context) -> Selection:
         """The rows that are not in a small cluster of their own. ValueError for features that are not finite."""
-        network = context.fit("judge", self.judge, context.train)
-        suspicion = by_class(context.map(features, network, context.train), context.train.label, self.suspicion)
+        suspicion = by_class(judged_features(context, self.judge), context.train.label, self.suspicion)
         return Selection(take(context.train, suspicion <= 0), suspicion)
 
     def suspicion(self, rows: np.ndarray) -> np.ndarray:
@@ -56,8 +52,6 @@ class ActivationClustering(Defence):
         from sklearn.decomposition import PCA
         from sklearn.metrics import silhouette_samples
 
-        if not np.isfinite(rows).all():
-            raise ValueError("the judge's features are not all finite; train it with a smaller learning rate")
         if len(rows) < LEAST:
             return np.full(len(rows), -2.0)
         reduced = PCA(min(self.components, *rows.shape), random_state=0).fit_transform(rows)

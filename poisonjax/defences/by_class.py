@@ -4,6 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from poisonjax.defences.base import Context
+from poisonjax.evaluation.victim import Victim
+from poisonjax.training.objectives import Objective
+from poisonjax.types import Array, Examples, to_unit
+
+LEAST = 20  # rows of a class, below which no groups are looked for
+
 
 def by_class(rows: np.ndarray, labels: np.ndarray, fn: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """fn(rows of one class [m ...]) -> [m] for each class of labels [n] int, put together: [n]."""
@@ -14,3 +21,16 @@ def by_class(rows: np.ndarray, labels: np.ndarray, fn: Callable[[np.ndarray], np
     for at, values in zip(places, found, strict=True):
         whole[at] = values
     return whole
+
+
+def features(victim: Victim, examples: Examples) -> Array:
+    """The activations before the last layer of each row, [b d]."""
+    return victim.features(to_unit(examples.image))
+
+
+def judged_features(context: Context, judge: Objective) -> np.ndarray:
+    """The features of the training rows [n d] in a network so trained. ValueError if not all are finite."""
+    found = context.map(features, context.fit("judge", judge, context.train), context.train)
+    if not np.isfinite(found).all():
+        raise ValueError("the judge's features are not all finite; train it with a smaller learning rate")
+    return found

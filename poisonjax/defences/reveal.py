@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.defences.base import Context, Defence, Selection
-from poisonjax.defences.by_class import by_class
+from poisonjax.defences.by_class import LEAST, by_class
 from poisonjax.evaluation.victim import Victim
 from poisonjax.training.objectives import Objective
 from poisonjax.types import Array, Examples, take, to_unit
-
-LEAST = 20  # rows of a class, below which no group is looked for
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,9 @@ import dataclasses
 import numpy as np
 
 from poisonjax.defences.base import Context, Defence, Selection
-from poisonjax.defences.by_class import by_class
-from poisonjax.evaluation.victim import Victim
+from poisonjax.defences.by_class import by_class, judged_features
 from poisonjax.training.objectives import Objective, Standard
-from poisonjax.types import Array, Examples, take, to_unit
+from poisonjax.types import take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +31,7 @@ class SpectralSignatures(Defence):
 
     def select(self, context: Context) -> Selection:
         """The rows with low scores. ValueError for features that are not finite."""
-        network = context.fit("judge", self.judge, context.train)
-        scores = by_class(context.map(features, network, context.train), context.train.label, spectral_scores)
+        scores = by_class(judged_features(context, self.judge), context.train.label, spectral_scores)
         dropped = by_class(scores, context.train.label, self._top)
         return Selection(take(context.train, ~dropped), scores)
 
@@ -43,18 +41,8 @@ class SpectralSignatures(Defence):
         return np.isin(np.arange(len(scores)), highest)
 
 
-def features(victim: Victim, examples: Examples) -> Array:
-    """The activations before the last layer of each row, [b d]."""
-    return victim.features(to_unit(examples.image))
-
-
 def spectral_scores(rows: np.ndarray) -> np.ndarray:
-    """The squared projection of the centred features [m d] of a class on their top right singular vector: [m].
-
-    ValueError for features that are not finite.
-    """
-    if not np.isfinite(rows).all():
-        raise ValueError("the judge's features are not all finite; train it with a smaller learning rate")
+    """The squared projection of the centred features [m d] of a class on their top right singular vector: [m]."""
     centred = np.asarray(rows, np.float64) - np.mean(rows, 0, dtype=np.float64)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     return (centred @ directions[0]) ** 2
