@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from poisonjax.evaluation.detection import DETECTION as SCORES
 from poisonjax.evaluation.metrics import METRICS as LABELS
@@ -210,7 +210,9 @@ def results(record: dict) -> str:
 def detections(record: dict) -> tuple[list[str], list[list[str]]]:
     """Header and rows of what defences removed from the training data and reject at test time."""
     names = [name for name in CAUGHT if _measured(record, name)]
-    scores = {name: label for name, label in SCORES.items() if any(map(_scored(name), record["arms"].values()))}
+    scores = {
+        name: label for name, label in SCORES.items() if any(has(_scores(arm), name) for arm in record["arms"].values())
+    }
     defences = {each["arm"]: each["defence"] for each in networks(record)}
     body = [
         [arm, defences[arm], *(_detected(metrics, name) for name in names), *(_score(metrics, name) for name in scores)]
@@ -224,13 +226,13 @@ def _detected(metrics: dict, name: str) -> str:
     return f"{measured(metrics[name])} ({_ratio(metrics[name])})" if has(metrics, name) else "–"
 
 
-def _scored(name: str) -> Callable[[dict], bool]:
-    """True for an arm whose defence scores rows, by which poisoned ones were told with this number."""
-    return lambda metrics: has(metrics.get("detection", {}), name)
+def _scores(metrics: dict) -> dict:
+    """The numbers by which the suspicion of an arm's defence told poisoned rows; none where it scored none."""
+    return metrics.get("detection", {})
 
 
 def _score(metrics: dict, name: str) -> str:
-    return spread(metrics["detection"][name]) if _scored(name)(metrics) else "–"
+    return spread(_scores(metrics)[name]) if has(_scores(metrics), name) else "–"
 
 
 def _detections(record: dict) -> list[str]:
