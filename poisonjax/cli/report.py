@@ -28,9 +28,9 @@ def _tables(words: list[str], prog: str) -> int:
     from poisonjax.runtime.workdir import write_atomic
 
     root = pathlib.Path(__file__).parents[2]
-    for path, text in pages(root).items():
-        write_atomic(path, text)
-    hero.write(root, collect(root / "results").runs)
+    runs = collect(root / "results").runs
+    for path, content in (pages(root, runs) | hero.pictures(root, runs)).items():
+        write_atomic(path, content)
     return 0
 
 

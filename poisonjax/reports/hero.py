@@ -1,6 +1,7 @@
 """The picture at the head of the README: a poisoned image, the trigger, and what each training makes of it."""
 
 import hashlib
+import io
 import pathlib
 
 import matplotlib
@@ -12,6 +13,7 @@ from PIL import Image
 from poisonjax.reports import style
 from poisonjax.reports.answer import RATE, Case, cases, data, network, poison, setting
 from poisonjax.reports.arms import controls
+from poisonjax.reports.images import class_name
 from poisonjax.reports.site.reading import Run
 from poisonjax.reports.style import Theme
 
@@ -42,23 +44,28 @@ def digest(case: Case, records: pathlib.Path) -> str:
 
 
 def drawn_from(path: pathlib.Path) -> str:
-    """The digest in a picture that `write` made."""
+    """The digest in a picture of `pictures`."""
     with Image.open(path) as picture:
         return picture.text[DRAWN_FROM]
 
 
-def write(root: pathlib.Path, runs: tuple[Run, ...]) -> None:
-    """Draw the picture for a light and a dark page; nothing if no run kept its images."""
+def pictures(root: pathlib.Path, runs: tuple[Run, ...]) -> dict[pathlib.Path, bytes]:
+    """The files of the picture for a light and a dark page, {path: PNG}; none if no run kept its images."""
     records = root / "results"
     case = chosen(runs, records)
     if case is None:
-        return
+        return {}
     with np.load(records / case.run.path / "shown.npz") as shown:
         images = dict(shown)
-    for theme, path in files(root).items():
-        metadata = {"Software": None, DRAWN_FROM: digest(case, records)}
-        with matplotlib.rc_context(style.rc(THEMES[theme])):
-            draw(case, images, THEMES[theme]).savefig(path, dpi=style.DPI, transparent=True, metadata=metadata)
+    metadata = {"Software": None, DRAWN_FROM: digest(case, records)}
+    return {path: _png(case, images, THEMES[theme], metadata) for theme, path in files(root).items()}
+
+
+def _png(case: Case, images: dict[str, np.ndarray], theme: Theme, metadata: dict) -> bytes:
+    content = io.BytesIO()
+    with matplotlib.rc_context(style.rc(theme)):
+        draw(case, images, theme).savefig(content, dpi=style.DPI, transparent=True, metadata=metadata)
+    return content.getvalue()
 
 
 def draw(case: Case, images: dict[str, np.ndarray], theme: Theme, row: int = 0) -> Figure:
@@ -67,10 +74,10 @@ def draw(case: Case, images: dict[str, np.ndarray], theme: Theme, row: int = 0) 
     figure.get_layout_engine().set(w_pad=0.12)
     train, test, rates = figure.subplots(1, 3, width_ratios=(1, 1, 2.3))
     record = case.run.record
-    names = record["dataset"].get("label_names") or list(map(str, range(1000)))
+    names = record["dataset"].get("label_names", ())
     share = record["poison"][0]["rows"] / record["poison"][0]["of"]
     label, given, seen, wanted = (
-        names[int(images[key][row])] for key in ("label", "poisoned_label", "test_label", "target")
+        class_name(int(images[key][row]), names) for key in ("label", "poisoned_label", "test_label", "target")
     )
     poisoned = f"1  A trigger and a wrong\nlabel on {share:.0%} of the data"
     _tile(train, images["poisoned"][row], poisoned, f"{label}, labelled {given}", theme)
@@ -117,4 +124,4 @@ def _rates(axis: Axes, case: Case, names: list[str], row: int, theme: Theme) -> 
 
 
 def _said(record: dict, arm: str, names: list[str], row: int) -> str:
-    return names[record["arms"][arm]["says"]["triggered"][row]]
+    return class_name(record["arms"][arm]["says"]["triggered"][row], names)

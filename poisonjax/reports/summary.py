@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from poisonjax.reports import answer
-from poisonjax.reports.site.reading import Run, collect
+from poisonjax.reports.site.reading import Run
 from poisonjax.reports.table import COMPARISON, LABELS, MAIN, compared, legend, marked, percent, plural, rows
 
 BEGIN, END = "<!-- results: made by `python -m poisonjax report tables` -->", "<!-- /results -->"
@@ -22,11 +22,10 @@ def _setting(record: dict) -> str:
     return ", ".join([record["scale"], plural(len(record["seeds"]), "seed"), *record["changed"]])
 
 
-def short(runs: Iterable[Run], prefix: str) -> str:
-    """One row per arm, and the findings below. prefix: from the page to the folder of the records."""
+def short(runs: Iterable[Run]) -> str:
+    """One row per arm, and the findings below."""
     body = [
-        [f"[{run.record['experiment']}]({prefix}{run.path}/report.md)", _setting(run.record), arm]
-        + [_cell(run.record, arm, name) for name in MAIN]
+        [_link(run), _setting(run.record), arm] + [_cell(run.record, arm, name) for name in MAIN]
         for run in runs
         for arm in run.record["arms"]
     ]
@@ -66,12 +65,11 @@ def replaced(page: str, text: str) -> str:
     return BETWEEN.sub(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", page, count=1)
 
 
-def pages(root: pathlib.Path) -> dict[pathlib.Path, str]:
+def pages(root: pathlib.Path, runs: Iterable[Run]) -> dict[pathlib.Path, str]:
     """README.md and results/README.md of a checkout, as they should be: the answer, and the tables behind it."""
-    runs = collect(root / "results").runs
     found = answer.cases(runs)
     texts = {
         root / "README.md": "\n\n".join([answer.headline(found), answer.matrix(found, "results/")]),
-        root / "results" / "README.md": "\n\n".join([full(runs), "## All runs", short(runs, "")]),
+        root / "results" / "README.md": "\n\n".join([full(runs), "## All runs", short(runs)]),
     }
     return {path: replaced(path.read_text(), text) for path, text in texts.items()}

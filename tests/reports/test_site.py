@@ -1098,14 +1098,16 @@ def test_a_full_disk_leaves_the_old_site(broken, good, tmp_path, capsys, monkeyp
 
 def test_tables_are_renewed(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": f"tables of {root.name}"}
+        "poisonjax.reports.summary.pages", lambda root, runs: {tmp_path / "README.md": f"tables of {root.name}"}
     )
+    monkeypatch.setattr("poisonjax.reports.hero.pictures", lambda root, runs: {tmp_path / "hero.png": b"drawn"})
     assert command.main(["tables"]) == 0
     assert (tmp_path / "README.md").read_text() == f"tables of {ROOT.name}"
+    assert (tmp_path / "hero.png").read_bytes() == b"drawn"
 
 
 def test_without_a_command_the_usage_is_shown_and_nothing_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("poisonjax.reports.summary.pages", lambda root: {tmp_path / "README.md": "tables"})
+    monkeypatch.setattr("poisonjax.reports.summary.pages", lambda root, runs: {tmp_path / "README.md": "tables"})
     assert command.main([]) == 2
     shown = capsys.readouterr()
     assert not shown.out and shown.err.startswith("usage: python -m poisonjax.reports COMMAND")

@@ -13,12 +13,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
 def test_tables_are_not_stale(page):
-    expected = summary.pages(ROOT)[ROOT / page]
+    expected = summary.pages(ROOT, reading.collect(ROOT / "results").runs)[ROOT / page]
     assert (ROOT / page).read_text() == expected, "run: python -m poisonjax report tables"
 
 
 def test_every_record_is_in_the_tables_and_every_case_in_the_answer():
-    runs, pages = reading.collect(ROOT / "results").runs, summary.pages(ROOT)
+    runs = reading.collect(ROOT / "results").runs
+    pages = summary.pages(ROOT, runs)
     assert runs, "results/ holds no record"
     for run in runs:
         assert pages[ROOT / "results" / "README.md"].count(f"[{run.record['experiment']}]({run.path}/report.md)") >= 2
@@ -41,7 +42,7 @@ def test_numbers_that_mean_nothing_are_marked(tmp_path):
     made = synthetic.record(rates={"standard": {}, "pgd_at": {}})
     made["warnings"] = ["pgd_at, seed 0: collapsed: every clean test image is predicted as class 3"]
     synthetic.save(tmp_path, made)
-    text = summary.short(reading.collect(tmp_path).runs, "")
+    text = summary.short(reading.collect(tmp_path).runs)
     (standard,), (void,) = ([line for line in text.splitlines() if f"| {arm} |" in line] for arm in made["arms"])
     assert void.count(table.VOID) == len(table.MAIN) and table.VOID not in standard
     assert f"{table.VOID} {table.MARKS[table.VOID]}" in text.splitlines()
