@@ -29,7 +29,7 @@ def features(victim: Victim, examples: Examples) -> Array:
 
 
 def judged_features(context: Context, judge: Objective) -> np.ndarray:
-    """The features of the training rows [n d] in a network so trained. ValueError if not all are finite."""
+    """The features of the training rows [n d] in a network trained by `judge`. ValueError if not all are finite."""
     found = context.map(features, context.fit("judge", judge, context.train), context.train)
     if not np.isfinite(found).all():
         raise ValueError("the judge's features are not all finite; train it with a smaller learning rate")
