@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from poisonjax import data as datasets
 from poisonjax.attacks import AutoAttack, LossAttack
 from poisonjax.data import Dataset
@@ -13,23 +15,35 @@ from poisonjax.models.network import Network
 from poisonjax.poisons.base import Poison
 from poisonjax.training import Objective, Standard, Training
 from poisonjax.training.optimizers import Optimizer
+from poisonjax.types import take
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     """A data set and which of its rows are used.
 
-    name: a tfds data set that `poisonjax.data.load` knows. train, test: the rows. For data of one's own, a frozen
-    dataclass derived from this one, with a `load` that returns `poisonjax.data.from_arrays(...)`.
+    name: a tfds data set that `poisonjax.data.load` knows. train, test: the rows. clean: rows of the training split
+    that the defender trusts, for defences that need some; they are taken away before `train`, so that no network trains
+    on them. For data of one's own, a frozen dataclass derived from this one, with a `load` that returns
+    `poisonjax.data.from_arrays(...)`.
     """
 
     name: str
     train: Subset = All()
     test: Subset = All()
+    clean: Subset | None = None
 
     def load(self, data_dir: str | None) -> Dataset:
         """The whole data set, below `data_dir` (None: tfds's own default). ValueError where that fails."""
         return datasets.load(self.name, data_dir)
+
+    def used(self, whole: Dataset) -> Dataset:
+        """The rows of the whole data set that are used. ValueError, naming the subset, if it does not have them."""
+        rest, clean = whole.train, None
+        if self.clean is not None:
+            clean = self.clean(whole.train)
+            rest = take(whole.train, ~np.isin(whole.train.index, clean.index))
+        return dataclasses.replace(whole, train=self.train(rest), test=self.test(whole.test), clean=clean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +148,11 @@ class Experiment:
                 raise ValueError(
                     f"poison.classes is {self.poison.classes}, but model.classes is {self.model_of(arm).classes}; "
                     "both must be the number of classes of the data set"
+                )
+            if arm.defence is not None and arm.defence.needs_clean and self.data.clean is None:
+                raise ValueError(
+                    f"arms.{arm.name}.defence: {type(arm.defence).__name__} needs clean data; set data.clean, such as "
+                    "data.clean=Stratified(500), and fewer rows in data.train if it takes all"
                 )
         names = [arm.name for arm in self.arms]
         if twice := [name for name in names if names.count(name) > 1]:

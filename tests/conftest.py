@@ -12,6 +12,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLCONFIGDIR", os.environ["JAX_COMPILATION_CACHE_DIR"])
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the tests compile much longer than they compute
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="poisonjax-")  # networks of other versions are not for tests
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -42,3 +43,14 @@ def dropped_programs():
     from poisonjax.runtime import distributed
 
     distributed.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_modules(tmp_path_factory):
+    """Forget after each file the modules that it wrote, since types of a loaded module may be set by all tests."""
+    yield
+    written = tmp_path_factory.getbasetemp()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if file and Path(file).is_relative_to(written):
+            del sys.modules[name]

@@ -22,6 +22,7 @@ class Dataset:
     version: of the tfds data set.
     train, test: image [n h w c] uint8, label [n] int32 below `classes`, index [n] int32 = 0 .. n-1.
     label_names: of the classes; () where they have none but their numbers.
+    clean: rows of the training split that are not trained on and known to be clean, or None.
     sha256: hex digest of train image, train label, test image, test label, in this order, in C order.
     """
 
@@ -32,6 +33,7 @@ class Dataset:
     test: Examples
     sha256: str
     label_names: tuple[str, ...] = ()
+    clean: Examples | None = None
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:

@@ -2,30 +2,51 @@
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from jax.tree_util import Partial
 
 from poisonjax.evaluation.victim import Victim, map_rows
+from poisonjax.models.network import Network
 from poisonjax.runtime import distributed
 from poisonjax.training.objectives import Objective
+from poisonjax.training.settings import Training
 from poisonjax.types import Array, Examples, LogitsFn
+
+
+class Fit(Protocol):
+    """Training of a further network, of the arm's architecture and settings unless others are given."""
+
+    def __call__(
+        self,
+        name: str,
+        objective: Objective,
+        examples: Examples,
+        *,
+        model: Network | None = None,
+        training: Training | None = None,
+        start: Victim | None = None,
+    ) -> Victim:
+        """The network, kept under that name, so that an interrupted run resumes. start: where its weights begin."""
 
 
 class Context(NamedTuple):
     """The data and means that a defence works with.
 
     train: the training rows [n], without a word on which are poisoned. classes: their number. batch: rows at a time.
-    key: its own randomness. fit: trains a network of the arm's architecture and settings, (name, objective, examples)
-    -> victim; it is kept under that name, so that an interrupted run resumes.
+    key: its own randomness. fit: trains further networks. model, training: architecture and settings of the arm.
+    clean: rows known to be clean, [m], for a defence that `needs_clean`; else None.
     """
 
     train: Examples
     classes: int
     batch: int
     key: Array
-    fit: Callable[[str, Objective, Examples], Victim]
+    fit: Fit
+    model: Network
+    training: Training
+    clean: Examples | None = None
 
     def map(self, fn: Callable, victim: Victim, examples: Examples, *settings: Hashable) -> Any:
         """fn(victim, examples [b], *settings) over examples [n], batch by batch; see `victim.map_rows`."""
@@ -58,7 +79,12 @@ class Shield(NamedTuple):
 
 
 class Defence:
-    """A defence. A new one is a frozen dataclass that overrides the hooks it needs."""
+    """A defence. A new one is a frozen dataclass that overrides the hooks it needs.
+
+    needs_clean: True if it works with `Context.clean`; an experiment without `data.clean` then refuses it.
+    """
+
+    needs_clean: ClassVar[bool] = False
 
     def select(self, context: Context) -> Examples | Selection:
         """The rows to learn from: some of `context.train`, or all with other labels, [m] int or probabilities [m k].

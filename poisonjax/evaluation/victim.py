@@ -72,6 +72,13 @@ def network_victim(model: nn.Module, state: TrainState) -> Victim:
     return Victim(Partial(_Network(model), state.params, state.batch_stats))
 
 
+def weights(victim: Victim) -> tuple[Any, Any]:
+    """The (params, batch_stats) of a victim from `network_victim`. ValueError for any other function."""
+    if not isinstance(victim.outputs.func, _Network):
+        raise ValueError("only a network that was trained here has weights to go on from; give its victim unwrapped")
+    return victim.outputs.args
+
+
 def function_victim(logits_fn: LogitsFn) -> Victim:
     """Any JAX function images [b ...] in [0, 1] -> logits [b k]."""
     return Victim(Partial(_LogitsOnly(logits_fn)))

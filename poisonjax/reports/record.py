@@ -118,6 +118,8 @@ def _conclusions(experiment: Experiment, arms: dict, audits: dict, scale: str, c
 
 def _dataset(dataset: Dataset) -> dict:
     rows = {"train": len(dataset.train.label), "test": len(dataset.test.label)}
+    if dataset.clean is not None:
+        rows["clean"] = len(dataset.clean.label)
     known = {"name": dataset.name, "version": dataset.version, "sha256": dataset.sha256}
     return known | rows | {"label_names": list(dataset.label_names)}
 

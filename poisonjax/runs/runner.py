@@ -1,6 +1,5 @@
 """An experiment from data to report; reads like the method section of a paper."""
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Hashable
@@ -44,8 +43,7 @@ from poisonjax.types import Array, Examples, take
 
 def load(experiment: Experiment, data_dir: str | None) -> Dataset:
     """The rows of the data set that the experiment uses. ValueError if the two do not fit."""
-    whole = experiment.data.load(data_dir)
-    used = dataclasses.replace(whole, train=experiment.data.train(whole.train), test=experiment.data.test(whole.test))
+    used = experiment.data.used(experiment.data.load(data_dir))
     experiment.check(used.classes, used.train.image.shape[1:], len(used.train.label))
     experiment.poison.select(jnp.asarray(used.train.label), stream_key(0, "poison"))  # raises if rows are too few
     for analysis in experiment.analyses:

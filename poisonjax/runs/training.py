@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from poisonjax.defences import Context, Selection, shielded
 from poisonjax.evaluation import metrics
 from poisonjax.evaluation.detection import detection
 from poisonjax.evaluation.metrics import Count
-from poisonjax.evaluation.victim import Victim, network_victim
+from poisonjax.evaluation.victim import Victim, network_victim, weights
 from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
@@ -47,15 +47,17 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended
         fitted = train(job, seed, arm.name, model, arm.objective, settings, examples, origin)
         return Defended(fitted, network_victim(model, fitted.state), {}, {})
 
-    def fit_another(name: str, objective: Objective, rows: Examples) -> Victim:
-        own = origin if rows is whole else None
+    def fit_another(name, objective, rows, *, model=model, training=settings, start=None) -> Victim:
+        own = origin if rows is whole and start is None else None
+        begin = start and weights(start)
         return network_victim(
-            model, train(job, seed, f"{arm.name}/{name}", model, objective, settings, rows, own).state
+            model, train(job, seed, f"{arm.name}/{name}", model, objective, training, rows, own, begin).state
         )
 
     whole = examples.read(np.arange(len(examples.index))) if isinstance(examples, HostData) else examples
+    own_key = stream_key(seed, f"defence {arm.name}")
     context = Context(
-        whole, job.dataset.classes, plan.evaluation.batch, stream_key(seed, f"defence {arm.name}"), fit_another
+        whole, job.dataset.classes, plan.evaluation.batch, own_key, fit_another, model, settings, job.dataset.clean
     )
     selected = arm.defence.select(context)
     kept, suspicion = selected if isinstance(selected, Selection) else (selected, None)
@@ -78,22 +80,30 @@ def train(
     settings: Training,
     examples: Examples | HostData,
     origin: str | None = None,
+    start: tuple[Any, Any] | None = None,
 ) -> Fitted:
     """One network. Arms share the initial network and the order of the data, the surrogate has its own.
 
     origin: CLEAN if the examples are those of the data set, so that no poison touches the network, nor its curves;
-    POISONED if they are all that the attacker leaves; None if a defence chose them.
+    POISONED if they are all that the attacker leaves; None if a defence chose them. start: weights to go on from. A
+    network of another kind than the arms', such as an autoencoder, has no curves but those of its loss.
     """
+    plan = job.experiment
     own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
-    probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN)
+    classifies = model in {plan.model, *map(plan.model_of, plan.arms)}
+    probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN) if classifies else _nothing
     kept, what = store(job, seed, name), f"seed {seed} {name}"
     place = shared.place(job, seed, origin, model, objective, settings, own)
     with (
         shared.exchange(job, place, what, kept, model, objective, settings),
         training_bar(job, seed, name) as bar,
     ):
-        return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every)
+        return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every, start)
+
+
+def _nothing(state: TrainState) -> dict:
+    return {}
 
 
 def _probe(

@@ -97,8 +97,10 @@ def stored_config(file: Path, shown: str | None = None) -> dict:
 
 
 def _differing(there: dict, here: dict) -> list[str]:
+    """Settings that differ. One that is None here and unknown there is none: it is of a newer version, and not used."""
     old, new = _fields(there), _fields(here)
-    names = [name for name in {**new, **old} if old.get(name, "absent") != new.get(name, "absent")]
+    unknown = {name for name in new.keys() - old.keys() if new[name] == "null"}
+    names = [name for name in {**new, **old} if name not in unknown and old.get(name) != new.get(name)]
     return [f"{name} is {old.get(name, 'absent')} there, {new.get(name, 'absent')} here" for name in names]
 
 

@@ -171,11 +171,19 @@ def restored(
 
 
 def _begin(
-    model, objective: Objective, settings: Training, examples: Examples | HostData, key: Array, store: Checkpointer
+    model,
+    objective: Objective,
+    settings: Training,
+    examples: Examples | HostData,
+    key: Array,
+    store: Checkpointer,
+    start: tuple[Any, Any] | None,
 ) -> tuple[Any, dict]:
-    """The stored (carry, log), or those of a new network."""
+    """The stored (carry, log), or those of a new network, with the weights `start` if they are given."""
     image = examples.read(np.arange(1)).image[0] if isinstance(examples, HostData) else examples.image[0]
     begun = fresh(model, objective, settings, len(examples.index), image, key)
+    if start is not None:
+        begun = begun[0]._replace(params=start[0], batch_stats=start[1]), begun[1]
     found = store.latest(jax.device_get(begun))
     return (begun, {"history": [], "images": 0, "seconds": 0.0}) if found is None else found[1:]
 
@@ -220,15 +228,15 @@ def fit(
     watch: Callbacks,
     probe: Callable[[TrainState], dict] = lambda state: {},
     save_every: float = 30.0,
+    start: tuple[Any, Any] | None = None,
 ) -> Fitted:
     """Train a network on examples [n], resuming from `store`. Interrupted, after saving, if `watch` says stop.
 
-    keys: for the initial network, and for order and noise. probe: numbers to record after each epoch, from the state on
-    the devices. save_every: seconds. HostData gives the same network as the same rows on the devices.
+    keys: for the initial network, and for order and noise. probe: (state on the devices) -> numbers to record after an
+    epoch. save_every: seconds. start: (params, batch_stats) to go on from. HostData are trained on as rows in memory.
     """
-    rows = len(examples.index)
-    steps, total = settings.epoch_steps(rows), settings.total_steps(rows)
-    carry, log = _begin(model, objective, settings, examples, keys[0], store)
+    steps, total = settings.epoch_steps(rows := len(examples.index)), settings.total_steps(rows)
+    carry, log = _begin(model, objective, settings, examples, keys[0], store, start)
     at, pace, saved = int(carry[0].step), 1, time.monotonic()
     carry, key = distributed.replicate(carry), distributed.replicate(keys[1])
     watch.begin(_images(total, settings, rows), _images(at, settings, rows))

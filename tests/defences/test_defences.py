@@ -1,7 +1,9 @@
 """Defences: the hooks do what they say, from a file to the record, and rejection is counted on its own."""
 
 import dataclasses
+from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,15 +12,17 @@ from jax.tree_util import Partial
 
 from experiments import mnist_badnets
 from poisonjax.attacks import PGD, Linf
+from poisonjax.data.subsets import Stratified
 from poisonjax.defences import Context, Defence, Shield, shielded
 from poisonjax.evaluation import metrics
-from poisonjax.evaluation.victim import REJECTED, function_victim, network_victim
+from poisonjax.evaluation.victim import REJECTED, function_victim, network_victim, weights
 from poisonjax.experiment import Arm
+from poisonjax.models.network import Network
 from poisonjax.overrides import override
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run
 from poisonjax.runtime import distributed
-from poisonjax.training import Objective, Standard
+from poisonjax.training import Adam, Losses, Objective, Standard
 from poisonjax.types import Examples, take
 
 CORNER = np.s_[:, -6:, -6:]  # where the trigger of these tests is
@@ -69,6 +73,41 @@ class Suspects(Defence):
         return Shield(keep=context.train.image[CORNER].min((1, 2, 3)) < 255)
 
 
+class Autoencoder(Network):
+    """A network that is no classifier: its "logits" are pixels."""
+
+    classes: int = 28 * 28
+
+    @nn.compact
+    def __call__(self, x, train=False, keys=None):
+        code = nn.relu(nn.Dense(4)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes)(code), code
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction(Objective):
+    """The squared error of an autoencoder."""
+
+    def __call__(self, network, x, y, keys, progress) -> Losses:
+        out = network.apply(x, keys.noise)
+        return Losses(jnp.mean((out.logits - x.reshape(len(x), -1)) ** 2, -1), out.logits, out.batch_stats)
+
+
+@dataclasses.dataclass(frozen=True)
+class Repaired(Defence):
+    """Go on from the trained network on clean rows, and train an autoencoder on them."""
+
+    learning_rate: float = 0.01
+    needs_clean: ClassVar[bool] = True
+
+    def shield(self, victim, context) -> Shield:
+        short = dataclasses.replace(context.training, epochs=1, optimizer=Adam(self.learning_rate))
+        pixels = context.fit("pixels", Reconstruction(), context.clean, model=Autoencoder(), training=short)
+        repaired = context.fit("repaired", Standard(), context.clean, training=short, start=victim)
+        suspicion = Partial(lambda net, x: jnp.mean((net.logits(x) - x.reshape(len(x), -1)) ** 2, -1), pixels)
+        return Shield(logits=Partial(lambda net, x: net.logits(x), repaired), suspicion=suspicion, threshold=np.inf)
+
+
 ARMS = (
     Arm("standard"),
     Arm("standard_clean_data", poisoned=False),
@@ -76,12 +115,14 @@ ARMS = (
     Arm("reformer", defence=BlackCorner()),
     Arm("distilled", defence=Distillation()),
     Arm("suspects", defence=Suspects()),
+    Arm("untouched", defence=Repaired(learning_rate=1e-12)),
     Arm("filter_clean_data", poisoned=False, defence=BrightCorner()),
 )
 
 
 def job(workdir, data_dir, *assignments, **settings) -> Run:
-    plan = dataclasses.replace(mnist_badnets.experiment("smoke"), arms=ARMS, reported=())
+    plan = mnist_badnets.experiment("smoke")
+    plan = dataclasses.replace(plan, arms=ARMS, reported=(), data=dataclasses.replace(plan.data, clean=Stratified(50)))
     loud = ("poison.target=0", "poison.rate=.3", "poison.trigger=BrightSquare(6)", "train.epochs=25")
     for assignment in (*loud, *assignments):
         plan = override(plan, assignment)
@@ -127,9 +168,34 @@ def test_rows_suspected_after_training_are_counted(record):
     assert rate(record, "suspects", "attack_success_rate") == rate(record, "standard", "attack_success_rate")
 
 
+def test_a_defence_goes_on_from_the_trained_network_on_clean_rows(record):
+    """A learning rate of next to nothing leaves the network as it is, which a new one would not be."""
+    for metric in ("clean_accuracy", "attack_success_rate"):
+        assert rate(record, "untouched", metric) == rate(record, "standard", metric) > 0.4
+    assert record["dataset"]["clean"] == 50
+    assert all(len(arm["history"]) for arm in record["arms"].values() if "history" in arm)
+
+
+def test_clean_rows_are_of_the_training_split_and_not_trained_on(data_dir, tmp_path):
+    used = job(tmp_path, data_dir).dataset
+    assert len(used.clean.label) == 50 and not np.isin(used.clean.index, used.train.index).any()
+    np.testing.assert_array_equal(np.bincount(used.clean.label), np.full(10, 5))
+    assert runner.load(mnist_badnets.experiment("smoke"), data_dir).clean is None
+
+
+def test_a_defence_that_needs_clean_rows_is_refused_without_them(data_dir, tmp_path):
+    with pytest.raises(ValueError, match=r"arms\.untouched\.defence: Repaired needs clean data; set data\.clean"):
+        job(tmp_path, data_dir, "data.clean=none")
+
+
+def test_only_networks_have_weights_to_go_on_from():
+    with pytest.raises(ValueError, match="only a network that was trained here"):
+        weights(function_victim(brightness))
+
+
 def test_defended_arms_are_told_from_controls(data_dir, tmp_path):
     plan = job(tmp_path, data_dir).experiment
-    assert plan.defended() == ["filter", "reformer", "distilled", "suspects"]
+    assert plan.defended() == ["filter", "reformer", "distilled", "suspects", "untouched"]
     assert plan.control() == "filter_clean_data" and plan.standard_control() == "standard_clean_data"
 
 
@@ -172,7 +238,7 @@ def test_empty_shield_changes_nothing():
 
 def test_features_belong_to_the_defended_network():
     plan = mnist_badnets.experiment("smoke")
-    from poisonjax.training import Adam, initial_state
+    from poisonjax.training import initial_state
 
     state = initial_state(plan.model, Adam()(1), np.zeros((28, 28, 1), np.uint8), jax.random.key(0))
     victim, x = network_victim(plan.model, state), np.zeros((2, 28, 28, 1), np.float32)
