@@ -25,16 +25,20 @@ class Reveal(Defence):
     rows become by far the easiest of their class. No clean data, and nothing about the poison is known.
 
     judges: objectives of the networks whose losses are looked at; several budgets leave no gap between the triggers
-    that are removed and those that are revealed. separation: least distance D between two groups of a class, in the
-    unit of `separation_of`. ValueError without a judge, or for a separation that is not above 0.
+    that are removed and those that are revealed. epochs: of the judges' training, of which fewer than the arm's will
+    do; None for as many. separation: least distance D between two groups of a class, in the unit of `separation_of`.
+    ValueError without a judge, or for epochs or a separation that are not above 0.
     """
 
     judges: tuple[Objective, ...]
+    epochs: int | None = None
     separation: float = 3.0
 
     def __post_init__(self):
         if not self.judges:
             raise ValueError("judges must hold at least one objective, such as AdversarialTraining(...)")
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if not self.separation > 0:
             raise ValueError(f"separation must be above 0, got {self.separation}")
 
@@ -46,7 +50,9 @@ class Reveal(Defence):
 
     def _look(self, context: Context, name: str, judge: Objective) -> tuple[np.ndarray, np.ndarray]:
         """The rows that one judge sets apart [n] bool, and how easy it finds each [n]."""
-        network = context.fit(name, judge, context.train)
+        epochs = self.epochs or context.training.epochs
+        training = dataclasses.replace(context.training, epochs=epochs)
+        network = context.fit(name, judge, context.train, training=training)
         scores, labels = context.map(log_losses, network, context.train), context.train.label
         dropped = by_class(scores, labels, lambda of_class: set_apart(of_class, self.separation))
         return dropped, ease(scores)

@@ -9,7 +9,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.defences import Reveal
 from poisonjax.defences.reveal import log_losses, set_apart
 from poisonjax.evaluation.victim import function_victim
-from poisonjax.training import AdversarialTraining
+from poisonjax.training import AdversarialTraining, Training
 from poisonjax.types import Examples
 
 JUDGE = AdversarialTraining(PGD(Linf(0.3)))
@@ -60,7 +60,8 @@ def test_rows_of_any_judge_are_dropped_and_nothing_else_changes():
     context = SimpleNamespace(
         train=train,
         classes=3,
-        fit=lambda name, objective, examples: name,
+        fit=lambda name, objective, examples, **given: name,
+        training=Training(),
         map=lambda fn, network, examples: scores[network],
     )
     kept, ease = Reveal((JUDGE, JUDGE)).select(context)
@@ -72,5 +73,7 @@ def test_rows_of_any_judge_are_dropped_and_nothing_else_changes():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="at least one objective"):
         Reveal(())
+    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+        Reveal((JUDGE,), epochs=0)
     with pytest.raises(ValueError, match="above 0, got 0"):
         Reveal((JUDGE,), separation=0)

@@ -9,7 +9,7 @@ from poisonjax.defences import ActivationClustering, Reveal, Selection, Spectral
 from poisonjax.defences.by_class import by_class
 from poisonjax.defences.spectral_signatures import spectral_scores
 from poisonjax.evaluation.detection import DETECTION, detection
-from poisonjax.training import Standard
+from poisonjax.training import Standard, Training
 from poisonjax.types import Examples
 
 ROWS, POISONED = 200, 40  # of each of three classes; of class 1
@@ -26,7 +26,8 @@ def context(seed=0, poisoned=POISONED, shift=6.0):
     return truth, SimpleNamespace(
         train=Examples(np.zeros((len(label), 2, 2, 1), np.uint8), label, np.arange(len(label), dtype=np.int32)),
         classes=3,
-        fit=lambda name, objective, examples: name,
+        fit=lambda name, objective, examples, **given: name,
+        training=Training(),
         map=lambda fn, network, examples: looks[fn.__name__],
     )
 
