@@ -12,9 +12,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLCONFIGDIR", os.environ["JAX_COMPILATION_CACHE_DIR"])
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the tests compile much longer than they compute
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most tests compile much longer than they compute
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="poisonjax-")  # networks of other versions are not for tests
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+# Folders whose tests compute longer than they compile.
+OPTIMIZED = ("attacks",)
 
 # The slowest files, to be handed out first, so that no process ends with a long one while the other is idle.
 SLOWEST = ("test_launch", "test_interruption", "test_autoattack", "test_devices", "test_processes", "test_extending")
@@ -34,6 +37,17 @@ def data_dir(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("tfds")
     prepare.prepared("mnist_5k", str(folder))
     return str(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimized_where_it_pays(request):
+    """Let XLA optimise the programs of OPTIMIZED folders only."""
+    import jax
+
+    chosen = os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] not in ("0", "false")
+    jax.config.update("jax_disable_most_optimizations", chosen and request.path.parent.name not in OPTIMIZED)
+    yield
+    jax.config.update("jax_disable_most_optimizations", chosen)
 
 
 @pytest.fixture(scope="module", autouse=True)
