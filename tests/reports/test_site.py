@@ -828,6 +828,21 @@ def test_a_sweep_over_two_axes_has_each_number_at_its_place(records):
     assert len(at["failed"]) == 1 and len(at["not run"]) == 3, "a point that the sweep does not list was not run"
 
 
+def test_a_sweep_over_an_axis_that_is_no_number_has_a_row_for_each_arm(tmp_path):
+    values = ["BadNets(rate=0.1)", "CleanLabel()"]
+    points = [({"poison": value}, point(rate)) for value, rate in zip(values, (0.4, 0.9), strict=True)]
+    synthetic.save_sweep(tmp_path / "one", {"poison": values}, points)
+    (sweep,) = reading.collect(tmp_path).sweeps
+    assert not charts.is_curve(sweep)
+    at = texts(charts.swept(sweep)[""]["attack success rate"])
+    (_, first), (_, second) = at["standard"][0], at["pgd_at"][0]
+    assert first < second, "arms in their order, downwards"
+    shown = {
+        f"{100 * made['arms'][arm]['attack_success_rate']['mean']:.1f}" for _, made in points for arm in made["arms"]
+    }
+    assert shown <= at.keys()
+
+
 def test_more_axes_are_a_table(site):
     page = site["sweeps/sweeps__three.html"].decode()
     assert "<svg" not in page

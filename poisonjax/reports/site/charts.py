@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import matplotlib
@@ -24,6 +25,7 @@ INK, QUIET, RULE, PAPER, FAILED, *SERIES = VARIABLES
 THEME = style.Theme(paper=PAPER, ink=INK, quiet=QUIET, rule=RULE, series=tuple(SERIES))
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 STYLE = style.rc(THEME) | {"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}
+SHOWN = (*MAIN, "poisoned_rows_removed", "clean_rows_removed")  # of a sweep
 MANY = 20  # numbers further apart than this factor are shown on a logarithmic axis
 
 
@@ -102,13 +104,23 @@ def _epochs(axis: Axes, record: dict, field: str, looks: dict[str, style.Look]) 
 
 
 def swept(sweep: Sweep) -> dict[str, dict[str, Markup]]:
-    """{arm: {metric: picture}} of a sweep over one axis (curves of all arms, under "") or two (heat maps)."""
-    match len(sweep.document["axes"]):
-        case 1:
-            return {"": _lines(sweep)} if measured(sweep) else {}
-        case 2:
+    """{arm: {metric: picture}} of a sweep over one axis or two (heat maps).
+
+    Over one axis, under "": curves of all arms if it is of numbers, else heat maps of the arms.
+    """
+    match list(sweep.document["axes"].values()):
+        case [values]:
+            draw = _lines if numeric(values) else _arm_maps
+            return {"": draw(sweep)} if measured(sweep) else {}
+        case [_, _]:
             return {arm: _maps(sweep, arm) for arm in arms(sweep)}
     return {}
+
+
+def is_curve(sweep: Sweep) -> bool:
+    """True if a sweep is drawn as curves, which need a key, and not as heat maps."""
+    axes = list(sweep.document["axes"].values())
+    return len(axes) == 1 and numeric(axes[0]) is not None
 
 
 def arms(sweep: Sweep) -> list[str]:
@@ -131,7 +143,7 @@ def legend(sweep: Sweep) -> list[str]:
 def measured(sweep: Sweep, arm: str | None = None) -> list[str]:
     """The metrics that some point has, of one arm or of any."""
     names = arms(sweep) if arm is None else [arm]
-    return [metric for metric in MAIN if any(cell(point, of, metric) for point in sweep.points for of in names)]
+    return [metric for metric in SHOWN if any(cell(point, of, metric) for point in sweep.points for of in names)]
 
 
 def _lines(sweep: Sweep) -> dict[str, Markup]:
@@ -183,18 +195,38 @@ def _line(axis: Axes, sweep: Sweep, metric: str, axis_name: str, at: dict[str, f
     style.percent_axis(axis, (0.0, 1.0))
 
 
+class _Grid(NamedTuple):
+    """The cells of a heat map: a row and a column for each point and arm. rows go upwards, columns to the right."""
+
+    rows: list[str]
+    columns: list[str]
+    labels: tuple[str, str]
+    cells: dict[tuple[str, str], tuple[Point, str]]
+
+
 def _maps(sweep: Sweep, arm: str) -> dict[str, Markup]:
-    rows, columns = (_ordered(values) for values in sweep.document["axes"].values())
-    size = (max(2.6, 0.64 * len(columns) + 1.2), 0.46 * len(rows) + 0.9)
+    (down, rows), (across, columns) = ((name, _ordered(values)) for name, values in sweep.document["axes"].items())
+    cells = {(point.settings[down], point.settings[across]): (point, arm) for point in sweep.points}
+    metrics = [metric for metric in measured(sweep, arm) if metric != "triggered_accuracy"]
+    return _drawn(_Grid(rows, columns, (down, across), cells), metrics, f"{arm} ", f"of {arm} by {down} and {across}")
+
+
+def _arm_maps(sweep: Sweep) -> dict[str, Markup]:
+    ((across, columns),) = sweep.document["axes"].items()
+    cells = {(arm, point.settings[across]): (point, arm) for point in sweep.points for arm in arms(sweep)}
+    grid = _Grid(arms(sweep)[::-1], columns, ("", across), cells)
+    return _drawn(grid, measured(sweep), "", f"of each arm by {across}")
+
+
+def _drawn(grid: _Grid, metrics: list[str], name: str, about: str) -> dict[str, Markup]:
+    """{heading: heat map} of each metric. name: what makes it unique on the page. about: for screen readers."""
+    wide = max(map(len, grid.rows))
+    size = (max(2.6, 0.64 * len(grid.columns) + 0.6 + 0.08 * wide), 0.34 * len(grid.rows) + 1.1)
     return {
         LABELS[metric]: _panel(
-            f"{arm} {metric}",
-            f"{LABELS[metric]} of {arm} by {' and '.join(sweep.document['axes'])}",
-            size,
-            lambda axis, of=metric: _map(axis, sweep, arm, of, rows, columns),
+            f"{name}{metric}", f"{LABELS[metric]} {about}", size, lambda axis, of=metric: _map(axis, grid, of)
         )
-        for metric in measured(sweep, arm)
-        if metric != "triggered_accuracy"
+        for metric in metrics
     }
 
 
@@ -209,13 +241,13 @@ def _ordered(values: list[str]) -> list[str]:
     return sorted(values, key=at.get)
 
 
-def _map(axis: Axes, sweep: Sweep, arm: str, metric: str, rows: list[str], columns: list[str]) -> None:
-    """A heat map in %, rows upwards and columns to the right; cells name points that failed or were not run."""
-    down, across = sweep.document["axes"]
+def _map(axis: Axes, grid: _Grid, metric: str) -> None:
+    """A heat map in %; cells name points that failed or were not run."""
+    rows, columns, (down, across) = grid.rows, grid.columns, grid.labels
     values = np.full((len(rows), len(columns)), math.nan)
     texts = np.full(values.shape, "not run", object)
-    for point in sweep.points:
-        place = rows.index(point.settings[down]), columns.index(point.settings[across])
+    for (row, column), (point, arm) in grid.cells.items():
+        place = rows.index(row), columns.index(column)
         found = cell(point, arm, metric)
         values[place] = math.nan if found is None else found["mean"]
         texts[place] = {"failed": "failed", "missing": "not run", "done": "–"}[point.status]

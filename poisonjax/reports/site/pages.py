@@ -241,6 +241,7 @@ def sweep_page(sweep: Sweep) -> dict:
         "legend": charts.legend(sweep),
         "numeric": charts.numeric,
         "charts": charts.swept(sweep),
+        "is_curve": charts.is_curve(sweep),
     }
 
 
