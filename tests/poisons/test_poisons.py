@@ -12,31 +12,25 @@ from experiments import mnist_badnets
 from poisonjax.attacks import APGD, L2, PGD, Linf
 from poisonjax.overrides import members
 from poisonjax.poisons import (
+    SIG,
     BadNets,
+    Blend,
     BrightSquare,
     CleanLabel,
     Corners,
     FourPixels,
     NoPoison,
-    PatternTrigger,
     Poison,
+    SignPattern,
+    Sinusoid,
     SurrogatePoison,
     Trigger,
+    Warp,
     poisoned,
 )
 from poisonjax.types import Examples, take, to_unit
 
 ROWS, CLASSES = 203, 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Blended(Trigger):
-    """A trigger without a pattern of signs: a mix with a fixed image (Chen et al. 2017, section 4)."""
-
-    share: float = 0.2
-
-    def __call__(self, image):
-        return (1 - self.share) * image + self.share * jnp.linspace(0, 1, image.shape[2])[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +58,19 @@ POISONS = {
     "badnets_all_to_one": BadNets(rate=0.1, target=3),
     "badnets_all_to_all": BadNets(rate=0.25, trigger=BrightSquare(4, 0.5)),
     "badnets_every_row": BadNets(rate=1.0, trigger=Corners(0.3)),
-    "badnets_blended": BadNets(rate=0.2, trigger=Blended()),
+    "badnets_blended": BadNets(rate=0.2, trigger=Blend()),
+    "badnets_warped": BadNets(rate=0.2, trigger=Warp(strength=3.0)),
     "clean_label_linf": CleanLabel(rate=0.33, target=9, attack=LINF, trigger=Corners(0.25)),
     "clean_label_apgd": CleanLabel(rate=0.5, target=2, attack=APGD(Linf(0.2), steps=5, best_loss=True)),
     "clean_label_l2": CleanLabel(rate=1.0, target=4, attack=TWO),
+    "sig": SIG(rate=0.4, target=1),
     "no_poison": NoPoison(),
 }
 # the rows that are poisoned: so many of how many that could be
 POOLS = {
     BadNets: lambda poison, labels: (poison.rate, len(labels)),
     CleanLabel: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
+    SIG: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     NoPoison: lambda poison, labels: (0, len(labels)),
 }
 TRIGGERS = {
@@ -83,7 +80,10 @@ TRIGGERS = {
     "square_large": BrightSquare(12, 0.1),
     "corners": Corners(),
     "corners_faint": Corners(0.25),
-    "blended": Blended(),
+    "blend": Blend(),
+    "sign_pattern": SignPattern(),
+    "sinusoid": Sinusoid(),
+    "warp": Warp(),
 }
 PIXELS = {"four_pixels": 4, "square": 9, "corners": 36}
 
@@ -220,6 +220,31 @@ def test_the_reports_four_pixels_are_where_it_says():
     assert {tuple(at) for at in np.argwhere(signs)} == {(26, 26), (25, 25), (26, 24), (24, 26)}
 
 
+def test_a_blend_and_a_sinusoid_are_the_formulas_of_their_papers():
+    image = np.random.default_rng(0).random((2, 12, 14, 3)).astype(np.float32)
+    noise = (Blend(1.0)(image)[0], Blend(1.0)(image)[1])
+    np.testing.assert_array_equal(*noise)  # one and the same for all images
+    np.testing.assert_allclose(Blend(0.2)(image), 0.8 * image + 0.2 * noise[0], atol=1e-6)
+    wave = 40 / 255 * np.sin(2 * np.pi * np.arange(14) * 6 / 14)
+    np.testing.assert_allclose(Sinusoid()(image), np.clip(image + wave[None, None, :, None], 0, 1), atol=1e-5)
+
+
+def test_a_warp_moves_pixels_and_adds_none():
+    """A uniform image stays as it is; a ramp changes by how far its pixels are moved, about half the strength."""
+    flat, ramp = jnp.full((1, 32, 32, 1), 0.3), jnp.linspace(0, 1, 32)[None, None, :, None] * jnp.ones((1, 32, 1, 1))
+    np.testing.assert_allclose(Warp(strength=4.0)(flat), flat, atol=1e-6)
+    moved = 31 * np.abs(np.asarray(Warp(strength=4.0)(ramp) - ramp))[:, 4:-4, 4:-4]
+    assert 0.5 < moved.mean() < 4 and np.abs(Warp(strength=0.5)(ramp) - ramp).max() * 31 < 1.5
+
+
+def test_sig_keeps_the_labels_of_the_target_class(examples):
+    poison = SIG(rate=0.4, target=1)
+    rows = chosen_rows(poison, examples)
+    made = poisoned(poison.apply, examples, examples.index[rows])
+    np.testing.assert_array_equal(made.label, examples.label)
+    assert (examples.label[rows] == 1).all() and rows.sum() == round(0.4 * (examples.label == 1).sum())
+
+
 def test_turners_corners_mirror_left_and_right():
     signs = Corners().pattern(32, 32)
     np.testing.assert_array_equal(signs, signs[:, ::-1])
@@ -249,10 +274,12 @@ def test_a_trigger_that_does_not_fit_the_images_is_refused_before_training(trigg
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name, trigger in TRIGGERS.items() if isinstance(trigger, PatternTrigger)])
+SIDES = {"four_pixels": 4, "four_pixels_faint": 4, "square": 3, "square_large": 12, "corners": 6, "corners_faint": 6}
+
+
+@pytest.mark.parametrize("name", SIDES)
 def test_a_pattern_fits_an_image_of_its_own_size(name):
-    least = {FourPixels: 4, BrightSquare: getattr(TRIGGERS[name], "size", 0), Corners: 6}[type(TRIGGERS[name])]
-    smallest = TRIGGERS[name].pattern(least, least)
+    smallest = TRIGGERS[name].pattern(SIDES[name], SIDES[name])
     assert np.abs(smallest).sum() == np.abs(TRIGGERS[name].pattern(28, 28)).sum()
 
 
@@ -277,6 +304,13 @@ def test_a_poison_without_classes_is_refused():
         (lambda: Corners(1.2), "amplitude must lie"),
         (lambda: BrightSquare(3, 2.0), "amplitude must lie"),
         (lambda: BrightSquare(0), "size must be at least 1"),
+        (lambda: Blend(0.0), r"share must lie in \(0, 1\], got 0.0"),
+        (lambda: SignPattern(2.0), "amplitude must lie"),
+        (lambda: Sinusoid(-0.1), "amplitude must lie"),
+        (lambda: Sinusoid(frequency=0), "frequency must be above 0"),
+        (lambda: Warp(grid=1), "grid must be at least 2"),
+        (lambda: Warp(strength=0.0), "strength must be above 0"),
+        (lambda: SIG(rate=0.0), "rate must lie"),
         (lambda: BadNets(1.0, target=3).select(jnp.arange(10), jax.random.key(0)), "10 rows are to be .* only 9"),
     ],
 )
