@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from poisonjax.reports import answer
+from poisonjax.reports import answer, images
 from poisonjax.reports.answer import Case
 from poisonjax.reports.site import numbers, reading
 from poisonjax.reports.table import LABELS, MAIN, count, has, mark, percent
@@ -131,9 +131,8 @@ def said(record: dict) -> list[tuple[str, list[str], list[str]]]:
 
 
 def class_name(record: dict, label: int) -> str:
-    """The name of a class, or its number where it has none."""
-    names = record["dataset"].get("label_names") or []
-    return names[label] if 0 <= label < len(names) else str(label)
+    """The name of a class in a record, as pictures have it."""
+    return images.class_name(label, record["dataset"].get("label_names") or [])
 
 
 def ratios(cell: dict) -> str:
