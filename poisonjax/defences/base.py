@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import jax
 import numpy as np
 from jax.tree_util import Partial
 
@@ -119,6 +120,19 @@ class _Part:
 
     def __call__(self, outputs: Callable, x: Array) -> Array:
         return outputs(x)[self.place]
+
+
+def guard(victim: Victim) -> Partial | None:
+    """The logits of the shield that a victim is behind, as that shield made them; None without a shield."""
+    return victim.outputs.args[0] if isinstance(victim.outputs.func, _Outputs) else None
+
+
+def voted(shares: Array, smooth: Array) -> Array:
+    """Shares of votes [b k] as logits in [-1, 1], with the gradient of smooth [b k] in the place of their own, 0.
+
+    So attacks by gradient are as strong as on a network without votes (Athalye et al. 2018, section 4.1.2).
+    """
+    return 2 * jax.lax.stop_gradient(shares) - 1 + (smooth - jax.lax.stop_gradient(smooth))
 
 
 def shielded(victim: Victim, shield: Shield) -> Victim:
