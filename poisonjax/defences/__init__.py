@@ -3,20 +3,24 @@
 from poisonjax.defences.activation_clustering import ActivationClustering
 from poisonjax.defences.base import Context, Defence, Selection, Shield, shielded
 from poisonjax.defences.dpa import DPA
+from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
+from poisonjax.defences.union import Union
 
 __all__ = [
     "DPA",
     "ActivationClustering",
     "Context",
     "Defence",
+    "MaskedDisagreement",
     "MaskedTraining",
     "PatchCleanser",
     "Reveal",
     "Selection",
     "Shield",
     "SpectralSignatures",
+    "Union",
     "shielded",
 ]
