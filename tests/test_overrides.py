@@ -333,6 +333,7 @@ def test_only_networks_of_poisonjax_and_the_user_are_offered(plan, user):
     with pytest.raises(ValueError) as caught:
         override(plan, "model=ResNet()")
     offered = {"ReportCNN", "MadryCNN", "WongCNN", "ReportCifarCNN", "MobileNet", "ResNet18", "MLP"}
+    offered |= {"DenoisingAutoencoder"}
     assert set(str(caught.value).partition("must be ")[2].partition(", got")[0].split(" or ")) == {
         f"{name}(...)" for name in offered
     }

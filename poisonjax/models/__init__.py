@@ -1,7 +1,17 @@
 """Networks: frozen, hashable modules from images in [0, 1] to logits and features."""
 
+from poisonjax.models.autoencoders import DenoisingAutoencoder
 from poisonjax.models.cifar import MobileNet, ReportCifarCNN, ResNet18
 from poisonjax.models.mnist import MadryCNN, ReportCNN, WongCNN
 from poisonjax.models.network import Network
 
-__all__ = ["MadryCNN", "MobileNet", "Network", "ReportCNN", "ReportCifarCNN", "ResNet18", "WongCNN"]
+__all__ = [
+    "DenoisingAutoencoder",
+    "MadryCNN",
+    "MobileNet",
+    "Network",
+    "ReportCNN",
+    "ReportCifarCNN",
+    "ResNet18",
+    "WongCNN",
+]
