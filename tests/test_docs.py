@@ -22,6 +22,7 @@ SOURCES = [*(ROOT / "poisonjax").rglob("*.py"), *(ROOT / "experiments").glob("*.
 PAGE = PAGES[DOCS / "attacks.md"]
 ROWS = [line.strip("|").split("|") for line in PAGE.splitlines() if re.match(r"\| .*`\w+\(.*\| \d+ \| \d+ \|$", line)]
 CALLS = {cells[1].strip(" `"): tuple(int(cell) for cell in cells[-2:]) for cells in ROWS}
+WRAPPERS = "bpda", "eot", "with_rejection", "evade", "transfer"
 LINKS = dict(re.findall(r"\[([^\]]+)\]\((https://(?:arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\S+))\)", PAGE))
 
 # - <a id="anchor"></a>**Label.** Authors. *Title.* Venue year. [link](address). `place`
@@ -62,7 +63,7 @@ def test_cost_in_the_table_is_the_cost_of_the_attack(call):
 def test_every_attack_has_a_row():
     shown = {type(eval(call, {}, vars(attacks))) for call in CALLS}
     assert shown == members(attacks, attacks.Attack)
-    assert all(f"`{name}(" in PAGE for name in ("fgsm", "bim", "mi_fgsm", "bpda", "eot", "transfer"))
+    assert all(f"`{name}(" in PAGE for name in ("fgsm", "bim", "mi_fgsm", *WRAPPERS))
     kinds = {kind.__name__ for kind in members(attacks, attacks.Ball, attacks.Loss)}
     assert all(f"`{name}(eps)`" in PAGE or f"`{name}()`" in PAGE for name in kinds)
 

@@ -1,7 +1,7 @@
 """Test-time attacks: each a pure function (logits_fn, x, y, key) -> x_adv."""
 
 from poisonjax.attacks import presets
-from poisonjax.attacks.adaptive import bpda, eot, transfer
+from poisonjax.attacks.adaptive import bpda, eot, evade, transfer, with_rejection
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.autoattack import AutoAttack
 from poisonjax.attacks.balls import L0, L1, L2, Ball, Linf
@@ -47,8 +47,10 @@ __all__ = [
     "bpda",
     "check_inputs",
     "eot",
+    "evade",
     "fgsm",
     "mi_fgsm",
     "presets",
     "transfer",
+    "with_rejection",
 ]

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 from poisonjax.attacks.balls import Ball
 from poisonjax.attacks.base import Attack
-from poisonjax.attacks.settings import check_instance
+from poisonjax.attacks.patch import Patch
+from poisonjax.attacks.settings import check_instance, check_positive
 from poisonjax.types import Array, Cost, LogitsFn
 
 Transform = Callable[[Array], Array]  # images [b ...] -> images
+Suspicion = Callable[[Array], Array]  # images [b ...] -> [b], the higher the more suspicious
 
 
 def identity(x: Array) -> Array:
@@ -49,6 +51,90 @@ def eot(stochastic_logits_fn: Callable[[Array, Array], Array], key: Array, sampl
         return jnp.mean(jax.lax.map(draw, jnp.arange(samples)), 0)
 
     return mean
+
+
+def with_rejection(logits_fn: LogitsFn, suspicion: Suspicion, threshold: float, unit: float = 1.0) -> LogitsFn:
+    """The logits and that of being rejected as one more class: images [b ...] -> [b k+1].
+
+    Its logit is the largest one plus, for every `unit` of suspicion above the threshold, the range of the logits: it is
+    the largest where a detector rejects, and only there (Carlini & Wagner 2017, detectors, section 3; the paper's
+    (D(x) + 1) max Z(x) equals it for logits whose lowest is 0, and fails where all are negative). A targeted attack on
+    it ends in the target and past the detector.
+
+    suspicion, threshold: of a `Victim`; differentiable. unit: a change of suspicion that matters, above 0; 1 suits
+    detectors that tell multiples of their threshold.
+    """
+
+    def extended(x: Array) -> Array:
+        logits, excess = logits_fn(x), (suspicion(x) - threshold) / unit
+        largest = jnp.max(logits, -1)
+        rejected = largest + excess * (largest - jnp.min(logits, -1))
+        return jnp.concatenate([logits, rejected[:, None]], -1)
+
+    return extended
+
+
+def evade(suspicion: Suspicion, threshold: float, attack: Attack, unit: float = 1.0) -> Attack:
+    """The attack, for which an image that a detector rejects is a failure, on whichever network it is given.
+
+    A targeted attack (one whose `targeted` is true) sees the logits `with_rejection`. For any other, "rejected" would
+    be one more wrong class: it sees the logits of the k classes, that of the label being at least that of "rejected".
+    An attack that asks for several images of a row at once must have them next to each other, as the decision-based
+    ones do. ValueError for the universal `Patch`, whose images are not those of the labels, and unless unit is above 0.
+    """
+    return _Evade(suspicion, threshold, attack, unit)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evade(Attack):
+    suspicion: Suspicion
+    threshold: float
+    attack: Attack
+    unit: float
+
+    def __post_init__(self):
+        check_instance(self, "attack", Attack, example="PGD(Linf(8/255))")
+        check_positive(self, "unit")
+        if isinstance(self.attack, Patch):
+            raise ValueError("attack must treat each image on its own, as PatchAttack(7), got Patch")
+
+    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
+        seen = with_rejection(logits_fn, self.suspicion, self.threshold, self.unit)
+        if not getattr(self.attack, "targeted", False):
+            seen = _as_labelled(seen, jnp.asarray(y))
+        return self.attack(seen, x, y, key)
+
+    @property
+    def cost(self) -> Cost:
+        """For one image; each gradient and query takes the detector too."""
+        return self.attack.cost
+
+    @property
+    def ball(self) -> Ball | None:
+        """The ball of the attack."""
+        return self.attack.ball
+
+    @property
+    def climbs(self) -> bool:
+        """As the attack."""
+        return self.attack.climbs
+
+    @property
+    def single_step(self) -> bool:
+        """As the attack."""
+        return self.attack.single_step
+
+
+def _as_labelled(extended: LogitsFn, y: Array) -> LogitsFn:
+    """Logits [b k] in which the logit of the label y [b] is at least that of being rejected."""
+
+    def folded(x: Array) -> Array:
+        seen = extended(x)
+        logits, rejected = seen[:, :-1], seen[:, -1:]
+        own = jax.nn.one_hot(jnp.repeat(y, len(x) // len(y)), logits.shape[-1], dtype=bool)
+        return jnp.where(own, jnp.maximum(logits, rejected), logits)
+
+    return folded
 
 
 def transfer(surrogate_logits_fn: LogitsFn, attack: Attack) -> Attack:

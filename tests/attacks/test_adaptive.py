@@ -1,13 +1,15 @@
 """Defences that hide the gradient stop PGD; an attacker who knows them, or has a network of his own, gets through."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poisonjax.attacks import PGD, Linf
-from poisonjax.attacks.adaptive import bpda, eot, transfer
-from poisonjax.attacks.gradient import mi_fgsm
+from poisonjax.attacks import PGD, Attack, Linf, Margin, Patch
+from poisonjax.attacks.adaptive import bpda, eot, evade, transfer, with_rejection
+from poisonjax.attacks.gradient import fgsm, mi_fgsm
 from poisonjax.types import Cost
 from tests.attacks.references import robust_accuracy, victim
 
@@ -155,3 +157,79 @@ def test_transfer_crafts_on_the_surrogate_alone():
     signs = jax.random.rademacher(jax.random.key(1), net.x.shape, float)
     noise = robust_accuracy(net.logits_fn, jnp.clip(net.x + 0.3 * signs, 0, 1), net.y)
     assert robust_accuracy(net.logits_fn, x_adv, net.y) < noise - 0.3
+
+
+def suspicious(x):
+    """Brighter images are more suspicious."""
+    return x.mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("shift", [-50.0, 0.0, 50.0])
+def test_rejection_leads_where_the_detector_rejects_and_only_there(small, shift):
+    logits_fn, x = small
+    x = jnp.concatenate([x, x / 2])
+    seen = with_rejection(lambda x: logits_fn(x) + shift, suspicious, 0.4, unit=0.1)(x)
+    np.testing.assert_array_equal(seen[:, :-1], logits_fn(x) + shift)
+    rejected = np.asarray(suspicious(x)) > 0.4
+    assert 0 < rejected.sum() < len(x)
+    np.testing.assert_array_equal(np.argmax(seen, -1) == 3, rejected)
+
+
+def test_rejection_is_the_paper_s_logit_for_logits_from_zero_on(small):
+    logits_fn, x = small
+    from_zero = np.asarray(logits_fn(x) - logits_fn(x).min(-1, keepdims=True))
+    seen = with_rejection(lambda x: from_zero, suspicious, 0.4)(x)
+    np.testing.assert_allclose(seen[:, -1], (np.asarray(suspicious(x)) - 0.4 + 1) * from_zero.max(-1), rtol=1e-5)
+
+
+class Seen(Exception):
+    """What an attack saw."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Look(Attack):
+    """An attack that tells the logits of a batch."""
+
+    batch: jax.Array
+    targeted: bool = False
+
+    def __call__(self, logits_fn, x, y, key):
+        raise Seen(logits_fn(self.batch))
+
+    cost = Cost(gradients=3)
+
+
+def looked(logits_fn, x, y, batch, **options):
+    with pytest.raises(Seen) as caught:
+        evade(suspicious, 0.4, Look(batch, **options), unit=0.1)(logits_fn, x, y, jax.random.key(0))
+    return caught.value.args[0]
+
+
+def test_to_an_untargeted_attack_an_accepted_wrong_class_alone_is_a_success(small):
+    logits_fn, x = small
+    x, y = jnp.concatenate([x, x / 2]), np.arange(10) % 3
+    margin = Margin()(looked(logits_fn, x, y, x), jnp.asarray(y))
+    wrong, rejected = np.argmax(logits_fn(x), -1) != y, np.asarray(suspicious(x)) > 0.4
+    assert len({*zip(wrong.tolist(), rejected.tolist(), strict=True)}) >= 3
+    np.testing.assert_array_equal(margin > 0, wrong & ~rejected)
+    assert looked(logits_fn, x, y, x, targeted=True).shape == (10, 4)
+
+
+def test_several_images_of_a_row_share_its_label(small):
+    logits_fn, x = small
+    y = np.array([0, 1, 2, 0, 1])
+    twice = looked(logits_fn, x, y, jnp.repeat(x, 2, 0))
+    np.testing.assert_allclose(twice, np.repeat(looked(logits_fn, x, y, x), 2, 0), rtol=1e-6)
+
+
+def test_evading_costs_what_the_attack_costs_and_refuses_what_has_no_rows():
+    attack = PGD(Linf(0.2), steps=20)
+    evading = evade(suspicious, 0.4, attack)
+    assert (evading.cost, evading.ball, evading.climbs) == (attack.cost, attack.ball, True)
+    assert evade(suspicious, 0.4, fgsm(Linf(0.2))).single_step
+    with pytest.raises(ValueError, match="must treat each image on its own"):
+        evade(suspicious, 0.4, Patch(7))
+    with pytest.raises(ValueError, match="unit must be above 0, got 0"):
+        evade(suspicious, 0.4, attack, unit=0)
+    with pytest.raises(ValueError, match=r"attack must be Attack, as PGD\(Linf\(8/255\)\), got 'pgd'"):
+        evade(suspicious, 0.4, "pgd")
