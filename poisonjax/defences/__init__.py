@@ -5,6 +5,14 @@ from poisonjax.defences.base import Context, Defence, Selection, Shield, shielde
 from poisonjax.defences.dpa import DPA
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
+from poisonjax.defences.magnet import (
+    Detector,
+    Divergence,
+    MagNet,
+    Reconstruction,
+    ReconstructionError,
+    magnet_cifar10,
+)
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.union import Union
@@ -17,10 +25,16 @@ __all__ = [
     "MaskedDisagreement",
     "MaskedTraining",
     "PatchCleanser",
+    "Detector",
+    "Divergence",
+    "MagNet",
+    "Reconstruction",
+    "ReconstructionError",
     "Reveal",
     "Selection",
     "Shield",
     "SpectralSignatures",
     "Union",
+    "magnet_cifar10",
     "shielded",
 ]
