@@ -82,7 +82,7 @@ def evade(suspicion: Suspicion, threshold: float, attack: Attack, unit: float = 
     An attack that asks for several images of a row at once must have them next to each other, as the decision-based
     ones do. ValueError for the universal `Patch`, whose images are not those of the labels, and unless unit is above 0.
     """
-    return _Evade(suspicion, threshold, attack, unit)
+    return _Evade(suspicion, float(threshold), attack, unit)  # an array has no hash, by which programs are cached
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """MagNet: autoencoders that know clean images alone move others towards them, and reject what lies too far off.
 
 Falls to an attack through the autoencoders and the detectors, for which a rejected image counts as a failure (Carlini &
-Wagner 2017, "MagNet ... not robust"): `attacks.evade`. The paper claims nothing against an attacker who knows them.
+Wagner 2017, MagNet): `attacks.evade`. Try it on `CarliniWagner`: sign steps within Linf leave noise on all pixels,
+which detectors see. The paper claims nothing against an attacker who knows its networks.
 """
 
 import abc

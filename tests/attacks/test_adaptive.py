@@ -224,8 +224,8 @@ def test_several_images_of_a_row_share_its_label(small):
 
 def test_evading_costs_what_the_attack_costs_and_refuses_what_has_no_rows():
     attack = PGD(Linf(0.2), steps=20)
-    evading = evade(suspicious, 0.4, attack)
-    assert (evading.cost, evading.ball, evading.climbs) == (attack.cost, attack.ball, True)
+    evading = evade(suspicious, jnp.float32(0.4), attack)
+    assert hash(evading) and (evading.cost, evading.ball, evading.climbs) == (attack.cost, attack.ball, True)
     assert evade(suspicious, 0.4, fgsm(Linf(0.2))).single_step
     with pytest.raises(ValueError, match="must treat each image on its own"):
         evade(suspicious, 0.4, Patch(7))

@@ -123,15 +123,15 @@ def test_clean_images_are_rejected_at_the_stated_rates(images, defended):
     assert np.mean(np.argmax(defended.logits(x), -1) == images.test.label) > 0.7
 
 
-ATTACK = PGD(Linf(0.2), step=0.02, steps=30, keep_best=True)
+ATTACK = PGD(Linf(0.3), step=0.02, steps=30, keep_best=True)
 
 
 def test_an_attack_on_the_bare_network_fails_and_one_that_knows_the_defence_does_not(victim, defended, attacked):
     x, y = attacked
     naive = jax.jit(lambda victim: ATTACK(victim.logits, x, y, jax.random.key(0)))(victim)
-    assert wins(victim, naive, y) > 0.9 and wins(defended, naive, y) < 0.2
+    assert wins(victim, naive, y) > 0.9 and wins(defended, naive, y) < 0.3
     known = evaluate(defended, x, y, evade(defended.suspicion, defended.threshold, ATTACK), jax.random.key(0))
-    assert np.mean((known.predictions != y) & (known.predictions != REJECTED)) > 0.5
+    assert np.mean((known.predictions != y) & (known.predictions != REJECTED)) > 0.6
 
 
 def test_a_targeted_attack_reaches_its_target_past_the_detectors(defended, attacked):
