@@ -3,8 +3,6 @@
 from poisonjax.defences.activation_clustering import ActivationClustering
 from poisonjax.defences.base import Context, Defence, Selection, Shield, shielded
 from poisonjax.defences.dpa import DPA
-from poisonjax.defences.masked_disagreement import MaskedDisagreement
-from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
 from poisonjax.defences.magnet import (
     Detector,
     Divergence,
@@ -13,6 +11,8 @@ from poisonjax.defences.magnet import (
     ReconstructionError,
     magnet_cifar10,
 )
+from poisonjax.defences.masked_disagreement import MaskedDisagreement
+from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.union import Union
@@ -22,12 +22,12 @@ __all__ = [
     "ActivationClustering",
     "Context",
     "Defence",
-    "MaskedDisagreement",
-    "MaskedTraining",
-    "PatchCleanser",
     "Detector",
     "Divergence",
     "MagNet",
+    "MaskedDisagreement",
+    "MaskedTraining",
+    "PatchCleanser",
     "Reconstruction",
     "ReconstructionError",
     "Reveal",
