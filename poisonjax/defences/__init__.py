@@ -3,30 +3,28 @@
 from poisonjax.defences.activation_clustering import ActivationClustering
 from poisonjax.defences.base import Context, Defence, Selection, Shield, shielded
 from poisonjax.defences.dpa import DPA
-from poisonjax.defences.magnet import (
-    Detector,
-    Divergence,
-    MagNet,
-    Reconstruction,
-    ReconstructionError,
-    magnet_cifar10,
-)
+from poisonjax.defences.magnet import Detector, Divergence, MagNet, Reconstruction, ReconstructionError, magnet_cifar10
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
+from poisonjax.defences.neural_cleanse import Inversion, NeuralCleanse, TriggerInversion, invert_triggers
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
+from poisonjax.defences.strip import STRIP
 from poisonjax.defences.union import Union
 
 __all__ = [
     "DPA",
+    "STRIP",
     "ActivationClustering",
     "Context",
     "Defence",
     "Detector",
     "Divergence",
+    "Inversion",
     "MagNet",
     "MaskedDisagreement",
     "MaskedTraining",
+    "NeuralCleanse",
     "PatchCleanser",
     "Reconstruction",
     "ReconstructionError",
@@ -34,7 +32,9 @@ __all__ = [
     "Selection",
     "Shield",
     "SpectralSignatures",
+    "TriggerInversion",
     "Union",
+    "invert_triggers",
     "magnet_cifar10",
     "shielded",
 ]
