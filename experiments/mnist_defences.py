@@ -1,0 +1,88 @@
+"""Every defence against one backdoor: what it removes, what it costs, and how well it tells poisoned rows (beside T6)
+
+BadNets to one class on MNIST, with rows that the defender trusts kept apart. Sweep the poison for a table of poisons
+against defences; with `NoPoison()` it shows what each defence costs where there is nothing to find.
+
+    python launch.py --experiment=mnist_defences
+    python launch.py --experiment=mnist_defences --sweep 'poison=BadNets(.04,0),BadNets(.1),SIG(.5),NoPoison()'
+"""
+
+import dataclasses
+
+from poisonjax.analyses import CertifiedPatch, CertifiedRows
+from poisonjax.data.subsets import All, Stratified
+from poisonjax.defences import (
+    DPA,
+    STRIP,
+    ActivationClustering,
+    Defence,
+    MagNet,
+    MaskedDisagreement,
+    NeuralCleanse,
+    PatchCleanser,
+    ReconstructionError,
+    Reveal,
+    SpectralSignatures,
+    TriggerInversion,
+    Union,
+)
+from poisonjax.experiment import Arm, Experiment
+from poisonjax.models.autoencoders import DenoisingAutoencoder
+from poisonjax.poisons import BadNets, BrightSquare
+from poisonjax.training import Objective, Training
+
+from . import mnist_removes_or_reveals
+
+RATE = 0.04  # of all rows, so that 29 % of the target class are poisoned: of two halves no filter knows the clean one
+FALSE_POSITIVES = 0.01  # of each detector
+
+
+def filters(pgd_at: Objective, judges: tuple[Objective, ...]) -> dict[str, Defence]:
+    """Filters of training rows by name; those that look at features also in an adversarially trained network."""
+    reveal, masked = Reveal(judges), MaskedDisagreement()
+    return {
+        "spectral_signatures": SpectralSignatures(expected=1 / 3),
+        "spectral_signatures_of_pgd_at": SpectralSignatures(expected=1 / 3, judge=pgd_at),
+        "activation_clustering": ActivationClustering(),
+        "activation_clustering_of_pgd_at": ActivationClustering(judge=pgd_at),
+        "reveal": reveal,
+        "masked_disagreement": masked,
+        "reveal_or_masked": Union((reveal, masked)),
+    }
+
+
+def shields(smoke: bool) -> dict[str, Defence]:
+    """Defences of the trained network by name. smoke: as briefly as possible."""
+    flat = DenoisingAutoencoder(pooled=False)
+    detectors = ReconstructionError(2, rate=FALSE_POSITIVES), ReconstructionError(1, flat, FALSE_POSITIVES)
+    steps = TriggerInversion(steps=2, batch=16) if smoke else TriggerInversion()
+    return {
+        "neural_cleanse": NeuralCleanse(steps),
+        "strip": STRIP(overlays=5 if smoke else 100, rejection=FALSE_POSITIVES),
+        "magnet": MagNet(() if smoke else detectors, training=Training(batch=256, epochs=1 if smoke else 100)),
+        "patch_cleanser": PatchCleanser(size=5, masks=2 if smoke else 6),
+        "dpa": DPA(2 if smoke else 20),
+    }
+
+
+def experiment(scale: str) -> Experiment:
+    plan, smoke = mnist_removes_or_reveals.experiment(scale), scale == "smoke"
+    pgd_at = next(arm.objective for arm in plan.arms if arm.name == "pgd_at")
+    defences = filters(pgd_at, mnist_removes_or_reveals.judges(scale)) | shields(smoke)
+    train = Stratified(300) if smoke else All()
+    clean = Stratified(100 if smoke else 500 if scale == "small" else 3000)
+    looks = CertifiedPatch(5, masks=2 if smoke else 6, images=50 if smoke else 200), CertifiedRows()
+    return dataclasses.replace(
+        plan,
+        name="mnist_defences",
+        title="Defences against a BadNets backdoor on MNIST, some of which have clean rows to work with.",
+        poison=BadNets(rate=RATE, target=0, trigger=BrightSquare(3)),
+        data=dataclasses.replace(plan.data, train=train, clean=clean),
+        arms=(
+            Arm("standard"),
+            Arm("pgd_at", pgd_at),
+            *(Arm(name, defence=defence) for name, defence in defences.items()),
+            Arm("standard_clean_data", poisoned=False),
+        ),
+        analyses=looks,
+    )
