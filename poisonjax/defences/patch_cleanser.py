@@ -150,9 +150,20 @@ def behind(mask: Array, x: Array) -> Array:
     return jnp.where(mask, x, 0.0)
 
 
-def _predictions(logits_fn: LogitsFn, x: Array, masks: Array) -> Array:
-    """The classes of images x [b h w c] behind each of masks [m h w 1], one mask after the other: [m b]."""
-    return jax.lax.map(lambda mask: jnp.argmax(logits_fn(behind(mask, x)), -1), masks)
+def _unanimous(logits_fn: LogitsFn, x: Array, classes: Array, masks: Array, left: Array) -> Array:
+    """The rows left [b] whose images x [b h w c] are of the classes [b] behind each of masks [m h w 1]: [b] bool.
+
+    Mask after mask, and each only for the rows that have passed all before it.
+    """
+
+    def one(left: Array, mask: Array) -> tuple[Array, None]:
+        def passed(given: tuple[Array, Array], old: Array) -> Array:
+            images, said = given
+            return jnp.argmax(logits_fn(behind(mask, images)), -1) == said
+
+        return jax.lax.cond(jnp.any(left), lambda: on_active_rows(passed, (x, classes), left, left), lambda: left), None
+
+    return jax.lax.scan(one, left, masks)[0]
 
 
 def double_masking(logits_fn: LogitsFn, x: Array, size: int, masks: int = 6) -> Array:
@@ -162,18 +173,13 @@ def double_masking(logits_fn: LogitsFn, x: Array, size: int, masks: int = 6) -> 
     every second mask: then that of the first such mask. Only images with a disagreement are masked twice.
     """
     x, shown = jnp.asarray(x), jnp.asarray(mask_set(x.shape[1:], size, masks))
-    first = _predictions(logits_fn, x, shown)
+    first = jax.lax.map(lambda mask: jnp.argmax(logits_fn(behind(mask, x)), -1), shown)
     majority = jax.scipy.stats.mode(first, 0).mode
 
     def second(confirmed: Array, look: tuple[Array, Array]) -> tuple[Array, None]:
         mask, said = look
-
-        def confirm(given: tuple[Array, Array], old: Array) -> Array:
-            images, said = given
-            return jnp.where(jnp.all(_predictions(logits_fn, behind(mask, images), shown) == said, 0), said, old)
-
-        disagree = (said != majority) & (confirmed == NONE)
-        return on_active_rows(confirm, (x, said), confirmed, disagree), None
+        disagrees = (said != majority) & (confirmed == NONE)
+        return jnp.where(_unanimous(logits_fn, behind(mask, x), said, shown, disagrees), said, confirmed), None
 
     confirmed, _ = jax.lax.scan(second, jnp.full_like(majority, NONE), (shown, first))
     return jnp.where(confirmed == NONE, majority, confirmed)
@@ -183,17 +189,9 @@ def certified(logits_fn: LogitsFn, x: Array, labels: Array, size: int, masks: in
     """True for images x [b h w c] whose label [b] is predicted behind any two masks, [b] (ibid., algorithm 2).
 
     `double_masking` predicts that label whatever a patch up to size x size pixels at any one place shows (theorem 1).
-    Pairs are looked at one after the other, each once, and only for images that have passed all before it.
+    Each pair of masks is looked at once.
     """
-    x, labels, shown = map(jnp.asarray, (x, labels, mask_set(x.shape[1:], size, masks)))
-
-    def passed(left: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
-        mask = shown[pair[0]] & shown[pair[1]]
-
-        def right(given: tuple[Array, Array], old: Array) -> Array:
-            images, label = given
-            return jnp.argmax(logits_fn(behind(mask, images)), -1) == label
-
-        return on_active_rows(right, (x, labels), left, left), None
-
-    return jax.lax.scan(passed, jnp.ones(len(x), bool), np.triu_indices(len(shown)))[0]
+    shown = mask_set(x.shape[1:], size, masks)
+    one, two = np.triu_indices(len(shown))
+    pairs = jnp.asarray(shown[one] & shown[two])
+    return _unanimous(logits_fn, jnp.asarray(x), jnp.asarray(labels), pairs, jnp.ones(len(x), bool))

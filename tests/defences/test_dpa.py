@@ -186,16 +186,17 @@ def test_certificates_of_an_arm_are_of_the_network_behind_its_defence(data_dir, 
     """From the training of its networks to the numbers, against the arm's own predictions of the same images."""
     plan = mnist_badnets.experiment("smoke")
     arms = Arm("standard"), Arm("masked", defence=PatchCleanser(3, masks=3)), Arm("votes", defence=DPA(3))
-    looks = CertifiedPatch(3, masks=3, images=100), CertifiedRows((0, 1), images=100)
-    plan = dataclasses.replace(plan, arms=arms, reported=(), model=Small(), analyses=looks)
+    rows = CertifiedRows((0, 1), images=100)
+    looks = {"masked": (CertifiedPatch(3, masks=3, images=100), rows), "votes": (rows,)}
+    plan = dataclasses.replace(plan, arms=arms, reported=(), model=Small())
     plan = override(plan, "train.epochs=8")
     job, seen = Run(plan, runner.load(plan, data_dir), tmp_path, "smoke"), {}
     for arm in arms[1:]:
         made = training.defended(job, 0, arm, runner.poison_data(job, 0)).victim
         said = made.logits(to_unit(job.dataset.test.image)).argmax(-1)
         right = int(np.sum(said == job.dataset.test.label))
-        seen[arm.name] = right, *(judging.analyse(job, 0, arm, made, look) for look in looks)
-    (right, patch, rows), (voted, _, by_rows) = seen["masked"], seen["votes"]
+        seen[arm.name] = right, *(judging.analyse(job, 0, arm, made, look) for look in looks[arm.name])
+    (right, patch, rows), (voted, by_rows) = seen["masked"], seen["votes"]
     assert patch["correct"] == [right, 100] and patch["certified"][0] <= right > 40
     assert rows["certified"] == {"0": [right, 100], "1": [0, 100]}
     assert 0 < by_rows["certified"]["1"][0] < by_rows["certified"]["0"][0] == voted
