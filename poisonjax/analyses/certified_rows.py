@@ -75,7 +75,7 @@ class CertifiedRows(Analysis):
 
     def tables(self, summaries: dict[str, dict]) -> list[Table]:
         """A row for each arm, a column for each number of rows."""
-        header = ["arm", "median certificate, rows", *(f"{rows} rows: certified accuracy %" for rows in self.rows)]
+        header = ["arm", "median rows", *map(str, self.rows)]
         rows = [
             [arm, plain(of["median_rows"]), *map(spread, of["certified_accuracy"].values())]
             for arm, of in summaries.items()
@@ -85,15 +85,15 @@ class CertifiedRows(Analysis):
             "whichever so many training rows are inserted or deleted; a replaced row counts as two. Median: the most "
             "rows that at least half of the images stand; a dash if fewer are right."
         )
-        return [Table("", header, rows, [note])]
+        return [Table("Certified accuracy %, by the rows inserted or deleted", header, rows, [note])]
 
     @style.styled
     def figures(self, arrays: dict[str, NamedTuple], title: str, names: tuple[str, ...]) -> dict[str, Figure]:
         """The curve of certified accuracy, a line for each arm."""
         figure = style.sheet(3.6, f"{title}: accuracy that so many poisoned rows provably leave")
         axis, looks = figure.subplots(), style.looks(arrays)
+        at = np.arange(max(of.stands().max() for of in arrays.values()) + 2)
         for arm, of in arrays.items():
-            at = np.arange(max(self.rows[-1], 1) + 1)
             shares = [float(np.mean(of.stands() >= rows)) for rows in at]
             axis.step(at, shares, where="post", label=arm, lw=1.6, **looks[arm].line(style.LIGHT) | {"marker": ""})
         style.percent_axis(axis, (0.0, 1.0))

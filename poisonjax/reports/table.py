@@ -27,6 +27,7 @@ PICTURES = {  # by the names of their files, in the order of a page
     "images": "Poisoned training images, and test images with what each network says of them",
     "capacity": "Accuracy by the number of parameters",
     "example": "Clean images, perturbations and adversarial images with what each network says of them",
+    "certified_rows": "Certified accuracy by the number of training rows inserted or deleted",
     "tsne": "Activations of clean and triggered test images",
     "curves": "Training curves",
 }
