@@ -1,7 +1,7 @@
 """Test-time attacks: each a pure function (logits_fn, x, y, key) -> x_adv."""
 
 from poisonjax.attacks import presets
-from poisonjax.attacks.adaptive import bpda, eot, evade, transfer, with_rejection
+from poisonjax.attacks.adaptive import bpda, eot, evade, scaled, transfer, with_rejection
 from poisonjax.attacks.apgd import APGD, TargetedAPGD
 from poisonjax.attacks.autoattack import AutoAttack
 from poisonjax.attacks.balls import L0, L1, L2, Ball, Linf
@@ -51,6 +51,7 @@ __all__ = [
     "fgsm",
     "mi_fgsm",
     "presets",
+    "scaled",
     "transfer",
     "with_rejection",
 ]

@@ -137,6 +137,18 @@ def _as_labelled(extended: LogitsFn, y: Array) -> LogitsFn:
     return folded
 
 
+def scaled(logits_fn: LogitsFn, temperature: float) -> LogitsFn:
+    """logits_fn divided by a temperature, for a loss whose softmax saturates (Carlini & Wagner 2017, section VIII).
+
+    The classes stay as they are. In float32 the gradient of the cross-entropy is 0 once the logits are about 100 apart;
+    the temperature that a defence was trained at brings them back. Losses that no scale changes, as `DLR`, need none of
+    it. ValueError for a temperature that is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    return lambda x: logits_fn(x) / temperature
+
+
 def transfer(surrogate_logits_fn: LogitsFn, attack: Attack) -> Attack:
     """The attack on the attacker's own network, whichever network it is given (Papernot et al. 2017, section 4)."""
     return _Transfer(surrogate_logits_fn, attack)
