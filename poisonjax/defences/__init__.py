@@ -11,6 +11,10 @@ from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.strip import STRIP
 from poisonjax.defences.union import Union
+from poisonjax.defences.distillation import Distillation
+from poisonjax.defences.reveal import Reveal
+from poisonjax.defences.spectral_signatures import SpectralSignatures
+from poisonjax.defences.trapdoors import Trapdoors
 
 __all__ = [
     "DPA",
@@ -28,6 +32,7 @@ __all__ = [
     "PatchCleanser",
     "Reconstruction",
     "ReconstructionError",
+    "Distillation",
     "Reveal",
     "Selection",
     "Shield",
@@ -36,5 +41,6 @@ __all__ = [
     "Union",
     "invert_triggers",
     "magnet_cifar10",
+    "Trapdoors",
     "shielded",
 ]

@@ -13,7 +13,7 @@ from jax.tree_util import Partial
 from experiments import mnist_badnets
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data.subsets import Stratified
-from poisonjax.defences import Context, Defence, Shield, shielded
+from poisonjax.defences import Context, Defence, Distillation, Shield, shielded
 from poisonjax.evaluation import metrics
 from poisonjax.evaluation.victim import REJECTED, function_victim, network_victim, weights
 from poisonjax.experiment import Arm
@@ -48,21 +48,6 @@ class BlackCorner(Defence):
             suspicion=lambda x: x[CORNER].mean((1, 2, 3)),
             threshold=self.threshold,
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Distillation(Defence):
-    """Learn the probabilities of a teacher, at a temperature (Papernot et al. 2016, section IV)."""
-
-    temperature: float = 10.0
-
-    def select(self, context: Context) -> Examples:
-        teacher = context.fit("teacher", Standard(self.temperature), context.train)
-        soft = jax.nn.softmax(teacher.logits(context.train.image / 255.0) / self.temperature)
-        return context.train._replace(label=np.asarray(soft, np.float32))
-
-    def objective(self, objective: Objective) -> Objective:
-        return Standard(self.temperature)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +98,7 @@ ARMS = (
     Arm("standard_clean_data", poisoned=False),
     Arm("filter", defence=BrightCorner()),
     Arm("reformer", defence=BlackCorner()),
-    Arm("distilled", defence=Distillation()),
+    Arm("distilled", defence=Distillation(temperature=10.0)),
     Arm("suspects", defence=Suspects()),
     Arm("untouched", defence=Repaired(learning_rate=1e-12)),
     Arm("filter_clean_data", poisoned=False, defence=BrightCorner()),

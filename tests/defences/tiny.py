@@ -1,0 +1,67 @@
+"""A network of two layers on mnist_5k, trained in seconds as arms of an experiment are."""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments import mnist_badnets
+from poisonjax.data.subsets import Stratified
+from poisonjax.experiment import Arm, Data
+from poisonjax.models.network import Network
+from poisonjax.poisons import NoPoison
+from poisonjax.runs import runner, training
+from poisonjax.runs.job import Run
+from poisonjax.training import Adam, Cosine, Training
+from poisonjax.types import to_unit
+
+DATA = Data("mnist_5k", Stratified(2000), Stratified(200))
+
+
+class TwoLayers(Network):
+    """One hidden layer, whose activations are the features."""
+
+    hidden: int = 128
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, x, train=False, keys=None):
+        features = nn.relu(nn.Dense(self.hidden)(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes)(features), features
+
+
+def job(workdir, data_dir, *arms: Arm) -> Run:
+    """A run of arms on 2,000 clean rows and 200 test images."""
+    plan = dataclasses.replace(
+        mnist_badnets.experiment("smoke"),
+        data=DATA,
+        model=TwoLayers(),
+        poison=NoPoison(),
+        train=Training(batch=100, epochs=10, optimizer=Adam(1e-2, Cosine())),
+        arms=arms,
+        reported=(),
+    )
+    return Run(plan, dataset(data_dir), workdir, "smoke")
+
+
+@functools.cache
+def dataset(data_dir):
+    """2,000 training and 200 test images, read once."""
+    return DATA.used(DATA.load(data_dir))
+
+
+def defended(run: Run, arm: Arm) -> training.Defended:
+    """The network of an arm, behind its defence."""
+    return training.defended(run, 0, arm, runner.poison_data(run, 0))
+
+
+def images(run: Run):
+    """The test images [b h w c] in [0, 1] and their labels [b]."""
+    return to_unit(jnp.asarray(run.dataset.test.image)), jnp.asarray(run.dataset.test.label)
+
+
+def attacked(attack, logits_fn, x, y):
+    """The images after the attack, compiled."""
+    return jax.jit(functools.partial(attack, logits_fn))(x, y, jax.random.key(0))
