@@ -22,7 +22,7 @@ SOURCES = [*(ROOT / "poisonjax").rglob("*.py"), *(ROOT / "experiments").glob("*.
 PAGE = PAGES[DOCS / "attacks.md"]
 ROWS = [line.strip("|").split("|") for line in PAGE.splitlines() if re.match(r"\| .*`\w+\(.*\| \d+ \| \d+ \|$", line)]
 CALLS = {cells[1].strip(" `"): tuple(int(cell) for cell in cells[-2:]) for cells in ROWS}
-WRAPPERS = "bpda", "eot", "with_rejection", "evade", "transfer"
+WRAPPERS = "bpda", "eot", "with_rejection", "evade", "scaled", "transfer"
 LINKS = dict(re.findall(r"\[([^\]]+)\]\((https://(?:arxiv\.org/abs/\d{4}\.\d{4,5}|doi\.org/10\.\S+))\)", PAGE))
 
 # - <a id="anchor"></a>**Label.** Authors. *Title.* Venue year. [link](address). `place`

@@ -2,6 +2,7 @@
 
 from poisonjax.defences.activation_clustering import ActivationClustering
 from poisonjax.defences.base import Context, Defence, Selection, Shield, shielded
+from poisonjax.defences.distillation import Distillation
 from poisonjax.defences.dpa import DPA
 from poisonjax.defences.magnet import Detector, Divergence, MagNet, Reconstruction, ReconstructionError, magnet_cifar10
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
@@ -10,11 +11,8 @@ from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.strip import STRIP
-from poisonjax.defences.union import Union
-from poisonjax.defences.distillation import Distillation
-from poisonjax.defences.reveal import Reveal
-from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.trapdoors import Trapdoors
+from poisonjax.defences.union import Union
 
 __all__ = [
     "DPA",
@@ -23,6 +21,7 @@ __all__ = [
     "Context",
     "Defence",
     "Detector",
+    "Distillation",
     "Divergence",
     "Inversion",
     "MagNet",
@@ -32,15 +31,14 @@ __all__ = [
     "PatchCleanser",
     "Reconstruction",
     "ReconstructionError",
-    "Distillation",
     "Reveal",
     "Selection",
     "Shield",
     "SpectralSignatures",
+    "Trapdoors",
     "TriggerInversion",
     "Union",
     "invert_triggers",
     "magnet_cifar10",
-    "Trapdoors",
     "shielded",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from poisonjax.attacks import PGD, Linf
+from poisonjax.attacks import PGD, Linf, with_rejection
 from poisonjax.defences import Trapdoors
 from poisonjax.evaluation.victim import REJECTED, Victim
 from poisonjax.experiment import Arm
@@ -122,16 +122,6 @@ def judged(victim, x):
     return logits, victim.classify(x, logits)
 
 
-def with_detector(victim, weight=20.0):
-    """The logits with one for rejection, which grows with the suspicion."""
-
-    def logits_fn(x):
-        logits = victim.logits(x)
-        return jnp.concatenate([logits, (logits.max(-1) + weight * victim.suspicion(x))[:, None]], -1)
-
-    return logits_fn
-
-
 def test_trapdoors_catch_an_attack_but_not_one_that_keeps_away_from_their_signatures(data_dir, tmp_path):
     """The trapdoors are five times as visible as by default, since the network learns from few rows."""
     plain, trapped = Arm("plain"), Arm("trapped", defence=Trapdoors(ratio=0.5))
@@ -149,7 +139,8 @@ def test_trapdoors_catch_an_attack_but_not_one_that_keeps_away_from_their_signat
     undefended, found = (tiny.defended(run, arm) for arm in run.experiment.arms)
     victim = found.victim
     assert caught(undefended.victim, undefended.victim.logits)[0] > 0.9
-    (naive, detected), (adaptive, missed) = caught(victim, victim.logits), caught(victim, with_detector(victim))
+    seen = with_rejection(victim.logits, victim.suspicion, victim.threshold)
+    (naive, detected), (adaptive, missed) = caught(victim, victim.logits), caught(victim, seen)
     assert naive > 0.9 and detected > 0.8
     assert adaptive > 0.8 and missed < 0.2
     said = judged(victim, x)[1]
