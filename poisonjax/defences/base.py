@@ -37,7 +37,8 @@ class Context(NamedTuple):
 
     train: the training rows [n], without a word on which are poisoned. classes: their number. batch: rows at a time.
     key: its own randomness. fit: trains further networks. model, training: architecture and settings of the arm.
-    clean: rows known to be clean, [m], for a defence that `needs_clean`; else None.
+    clean: rows known to be clean, [m], for a defence that `needs_clean`; else None. dropped: the rows that `select`
+    left out, [l], for `shield`; None before.
     """
 
     train: Examples
@@ -48,6 +49,7 @@ class Context(NamedTuple):
     model: Network
     training: Training
     clean: Examples | None = None
+    dropped: Examples | None = None
 
     def map(self, fn: Callable, victim: Victim, examples: Examples, *settings: Hashable) -> Any:
         """fn(victim, examples [b], *settings) over examples [n], batch by batch; see `victim.map_rows`."""
@@ -114,7 +116,7 @@ class _Outputs:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """The logits (0) or features (1) of the undefended network."""
+    """The logits (0) or features (1) of a network."""
 
     place: int
 
@@ -133,6 +135,11 @@ def voted(shares: Array, smooth: Array) -> Array:
     So attacks by gradient are as strong as on a network without votes (Athalye et al. 2018, section 4.1.2).
     """
     return 2 * jax.lax.stop_gradient(shares) - 1 + (smooth - jax.lax.stop_gradient(smooth))
+
+
+def instead(network: Victim) -> Shield:
+    """The shield that puts another network in the place of the trained one."""
+    return Shield(logits=Partial(_Part(0), network.outputs), features=Partial(_Part(1), network.outputs))
 
 
 def shielded(victim: Victim, shield: Shield) -> Victim:

@@ -63,7 +63,8 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended
     kept, suspicion = selected if isinstance(selected, Selection) else (selected, None)
     fitted = train(job, seed, arm.name, model, arm.defence.objective(arm.objective), settings, kept)
     victim = network_victim(model, fitted.state)
-    shield = arm.defence.shield(victim, context._replace(train=kept))
+    dropped = take(whole, ~np.isin(whole.index, kept.index))
+    shield = arm.defence.shield(victim, context._replace(train=kept, dropped=dropped))
     believed = kept.index if shield.keep is None else kept.index[np.asarray(shield.keep)]
     poisoned = np.isin(whole.index, poisoning.rows if arm.poisoned else ())
     removed = metrics.removals(whole.label, poisoned, np.isin(whole.index, believed), job.dataset.classes)
