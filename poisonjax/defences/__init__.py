@@ -1,5 +1,6 @@
 """Defences against poisoned training data and attacked test images: one file per paper, on the hooks of `base`."""
 
+from poisonjax.defences.abl import ABL, LocalAscent
 from poisonjax.defences.activation_clustering import ActivationClustering
 from poisonjax.defences.base import Context, Defence, Selection, Shield, shielded
 from poisonjax.defences.distillation import Distillation
@@ -8,6 +9,7 @@ from poisonjax.defences.magnet import Detector, Divergence, MagNet, Reconstructi
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.neural_cleanse import Inversion, NeuralCleanse, TriggerInversion, invert_triggers
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
+from poisonjax.defences.fine_pruning import FinePruning
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.strip import STRIP
@@ -31,6 +33,12 @@ __all__ = [
     "PatchCleanser",
     "Reconstruction",
     "ReconstructionError",
+    "ABL",
+    "ActivationClustering",
+    "Context",
+    "Defence",
+    "FinePruning",
+    "LocalAscent",
     "Reveal",
     "Selection",
     "Shield",
