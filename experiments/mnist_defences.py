@@ -12,10 +12,13 @@ import dataclasses
 from poisonjax.analyses import CertifiedPatch, CertifiedRows
 from poisonjax.data.subsets import All, Stratified
 from poisonjax.defences import (
+    ABL,
     DPA,
     STRIP,
     ActivationClustering,
     Defence,
+    Distillation,
+    FinePruning,
     MagNet,
     MaskedDisagreement,
     NeuralCleanse,
@@ -23,6 +26,7 @@ from poisonjax.defences import (
     ReconstructionError,
     Reveal,
     SpectralSignatures,
+    Trapdoors,
     TriggerInversion,
     Union,
 )
@@ -57,9 +61,13 @@ def shields(smoke: bool) -> dict[str, Defence]:
     detectors = ReconstructionError(2, rate=FALSE_POSITIVES), ReconstructionError(1, flat, FALSE_POSITIVES)
     steps = TriggerInversion(steps=2, batch=16) if smoke else TriggerInversion()
     return {
+        "abl": ABL(judge_epochs=2, epochs=2) if smoke else ABL(),
+        "fine_pruning": FinePruning(epochs=1 if smoke else 10),
         "neural_cleanse": NeuralCleanse(steps),
         "strip": STRIP(overlays=5 if smoke else 100, rejection=FALSE_POSITIVES),
         "magnet": MagNet(() if smoke else detectors, training=Training(batch=256, epochs=1 if smoke else 100)),
+        "distillation": Distillation(),
+        "trapdoors": Trapdoors(),
         "patch_cleanser": PatchCleanser(size=5, masks=2 if smoke else 6),
         "dpa": DPA(2 if smoke else 20),
     }

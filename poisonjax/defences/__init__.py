@@ -5,11 +5,11 @@ from poisonjax.defences.activation_clustering import ActivationClustering
 from poisonjax.defences.base import Context, Defence, Selection, Shield, shielded
 from poisonjax.defences.distillation import Distillation
 from poisonjax.defences.dpa import DPA
+from poisonjax.defences.fine_pruning import FinePruning
 from poisonjax.defences.magnet import Detector, Divergence, MagNet, Reconstruction, ReconstructionError, magnet_cifar10
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.neural_cleanse import Inversion, NeuralCleanse, TriggerInversion, invert_triggers
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
-from poisonjax.defences.fine_pruning import FinePruning
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.strip import STRIP
@@ -17,6 +17,7 @@ from poisonjax.defences.trapdoors import Trapdoors
 from poisonjax.defences.union import Union
 
 __all__ = [
+    "ABL",
     "DPA",
     "STRIP",
     "ActivationClustering",
@@ -25,7 +26,9 @@ __all__ = [
     "Detector",
     "Distillation",
     "Divergence",
+    "FinePruning",
     "Inversion",
+    "LocalAscent",
     "MagNet",
     "MaskedDisagreement",
     "MaskedTraining",
@@ -33,12 +36,6 @@ __all__ = [
     "PatchCleanser",
     "Reconstruction",
     "ReconstructionError",
-    "ABL",
-    "ActivationClustering",
-    "Context",
-    "Defence",
-    "FinePruning",
-    "LocalAscent",
     "Reveal",
     "Selection",
     "Shield",

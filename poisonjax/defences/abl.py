@@ -2,7 +2,7 @@
 
 Falls to a poison that is learnt no sooner than the images, such as BadNets from every class to the next, of which it
 isolates clean rows; then, as on clean data, it unlearns true labels and costs much accuracy. Falls to itself too where
-each row has its own sign (the default, as the paper writes it): all easy rows end near gamma, in no telling order.
+each row has its own sign, as the paper writes it: all easy rows end near gamma, in no telling order.
 """
 
 import dataclasses
@@ -76,13 +76,13 @@ class ABL(Defence):
     other rows and then unlearns, as is done here, on a network that starts anew.
 
     isolated: share of the rows, in (0, 1); the paper's 1 %. judge: how the network is trained by whose losses rows are
-    isolated, for judge_epochs, the paper's 20; prefer `LocalAscent(of_batch=True)`, see there. epochs, learning_rate:
+    isolated, for judge_epochs, the paper's 20; as in the authors' code, see `LocalAscent`. epochs, learning_rate:
     of the unlearning, by plain gradient descent on `Unlearning(bound)`, which ends by itself; 5e-4 is the authors'
     rate. Batch statistics become those of the isolated rows. ValueError for impossible values.
     """
 
     isolated: float = 0.01
-    judge: Objective = LocalAscent()
+    judge: Objective = LocalAscent(of_batch=True)
     judge_epochs: int = 20
     epochs: int = 40
     learning_rate: float = 5e-4

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
-from poisonjax.defences.base import Context, Defence, Shield
+from poisonjax.defences.base import Context, Defence, Shield, instead
 from poisonjax.evaluation.victim import Victim
 from poisonjax.training.objectives import Objective, Standard
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
@@ -105,7 +105,7 @@ class NeuralCleanse(Defence):
         training = dataclasses.replace(context.training, epochs=self.epochs)
         rows = self.stamped(context.clean, found, draw)
         repaired = context.fit("unlearnt", self.repair, rows, training=training, start=victim)
-        return Shield(logits=Partial(Victim.logits, repaired), features=Partial(Victim.features, repaired))
+        return instead(repaired)
 
     def stamped(self, clean: Examples, found: Inversion, key: Array) -> Examples:
         """Clean rows [m], round(share * m) of them with a flagged trigger, each as often; the labels stay true."""
