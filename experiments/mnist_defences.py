@@ -33,7 +33,7 @@ from poisonjax.defences import (
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.models.autoencoders import DenoisingAutoencoder
 from poisonjax.poisons import BadNets, BrightSquare
-from poisonjax.training import Objective, Training
+from poisonjax.training import Adam, Objective, Training
 
 from . import mnist_removes_or_reveals
 
@@ -60,12 +60,13 @@ def shields(smoke: bool) -> dict[str, Defence]:
     flat = DenoisingAutoencoder(pooled=False)
     detectors = ReconstructionError(2, rate=FALSE_POSITIVES), ReconstructionError(1, flat, FALSE_POSITIVES)
     steps = TriggerInversion(steps=2, batch=16) if smoke else TriggerInversion()
+    autoencoders = Training(batch=25, epochs=1 if smoke else 60, optimizer=Adam(0.01))  # from a few hundred rows
     return {
         "abl": ABL(judge_epochs=2, epochs=2) if smoke else ABL(),
         "fine_pruning": FinePruning(epochs=1 if smoke else 10),
         "neural_cleanse": NeuralCleanse(steps),
         "strip": STRIP(overlays=5 if smoke else 100, rejection=FALSE_POSITIVES),
-        "magnet": MagNet(() if smoke else detectors, training=Training(batch=256, epochs=1 if smoke else 100)),
+        "magnet": MagNet(() if smoke else detectors, training=autoencoders),
         "distillation": Distillation(),
         "trapdoors": Trapdoors(),
         "patch_cleanser": PatchCleanser(size=5, masks=2 if smoke else 6),
