@@ -7,6 +7,7 @@ from poisonjax.reports.verdict import REMOVED, SURVIVES, VOID, WEAKENED, fate
 RATE, ROBUST = "attack_success_rate", "robust_accuracy"
 VERBS = {SURVIVES: "survives", WEAKENED: "is weakened, but not removed, by", REMOVED: "is removed by"}
 FEW = 4  # networks that a title names one by one
+MANY = 8  # defences that a title counts, beyond so many
 
 
 def finding(record: dict) -> str:
@@ -23,7 +24,8 @@ def _fates(record: dict) -> str:
     by_fate = {}
     for arm in defended(record):
         by_fate.setdefault(_fate(record, arm), []).append(arm)
-    said = [f"{verb} {_listed(record, by_fate[each])}" for each, verb in VERBS.items() if each in by_fate]
+    told = _listed if len(defended(record)) <= MANY else _counted
+    said = [f"{verb} {told(record, by_fate[each])}" for each, verb in VERBS.items() if each in by_fate]
     parts = [f"The backdoor ({_rate(record, 'standard')} after standard training) {_and(said) if said else 'works'}"]
     if VOID in by_fate:
         parts.append(f"nothing follows for {_and(by_fate[VOID])}")
@@ -45,6 +47,14 @@ def _rate(record: dict, arm: str) -> str:
 
 def _listed(record: dict, names: list[str]) -> str:
     return _and([f"{arm} ({_rate(record, arm)})" for arm in names])
+
+
+def _counted(record: dict, names: list[str]) -> str:
+    """How many they are, and the range of their rates."""
+    if len(names) <= 2:
+        return _listed(record, names)
+    rates = sorted(record["arms"][arm][RATE]["mean"] for arm in names)
+    return f"{len(names)} defences ({100 * rates[0]:.1f} to {rates[-1]:.1%})"
 
 
 def _and(names: list[str]) -> str:

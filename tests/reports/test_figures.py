@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -147,6 +148,19 @@ def test_the_title_is_the_finding_in_short(fields, title):
     record = made(**fields)
     assert brief.finding(record) == title
     assert title in words(figures.results(record))
+
+
+def test_a_title_counts_defences_that_are_many():
+    rates = [0.9, 0.8, 0.95, 0.3, 0.2, 0.05, 0.05, 0.05, 0.05]
+    filters = {f"filter_{at}": rate for at, rate in enumerate(rates)}
+    parts = {name: {"defence": {"type": "Filter"}} for name in filters}
+    cells = {arm: {"attack_success_rate": rate} for arm, rate in {"standard": 0.9, **filters, "clean": 0.04}.items()}
+    record = synthetic.record(rates=cells, parts=parts | {"clean": {"poisoned": False}})
+    said = brief.finding(record)
+    assert re.search(r"survives 3 defences \(8.\.. to 9.\..%\), is weakened, but not removed, by filter_3 \(", said), (
+        said
+    )
+    assert re.search(r"and is removed by 4 defences \(.\.. to .\..%\)", said), said
 
 
 def test_without_a_poison_the_title_ranks_the_sound_networks():
