@@ -1,38 +1,47 @@
-"""Reveal: rows that are far easier than the rest of their class for a network under attack are taken for poisoned.
+"""Reveal: rows that a network under attack sets apart from their class by their loss are taken for poisoned.
 
-It falls to triggers whose amplitude lies between one and two budgets of its judges, which are neither removed nor
-revealed, and to poisons that are hard to learn, as BadNets from every class to the next on the whole of MNIST.
+It falls to poisons whose rows are spread through the losses of their class, as BadNets from every class to the next,
+and to triggers that no judge sets apart; one that lies within the budgets is not revealed but removed, if the training
+that follows is adversarial as well.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.defences.base import Context, Defence, Selection
-from poisonjax.defences.by_class import LEAST, by_class
+from poisonjax.defences.by_class import LEAST
 from poisonjax.evaluation.victim import Victim
-from poisonjax.training.objectives import Objective
+from poisonjax.training.objectives import Objective, Standard
 from poisonjax.types import Array, Examples, take, to_unit
+
+BOUND = 50.0  # of the logarithm of odds
 
 
 @dataclasses.dataclass(frozen=True)
 class Reveal(Defence):
-    """Drop the rows of each class that adversarially trained networks set apart by their loss; learn from the others.
+    """Drop the group of a class that adversarially trained networks set apart by its loss; learn from the others.
 
-    An attack on the network leaves a trigger beyond its budget as the only feature that survives, so that poisoned
-    rows become by far the easiest of their class. No clean data, and nothing about the poison is known.
+    An attack of more than half the trigger's amplitude leaves it as the only feature that survives, so that poisoned
+    rows become by far the easiest of their class; where the budget hides the trigger they stay the hardest, as what
+    they show is of another class. Which of the two groups is poisoned is told by a network that was trained without
+    the class: it is as sure of poisoned rows as of its own classes, and not of a class that it has never seen. No clean
+    data, and nothing about the poison is known.
 
-    judges: objectives of the networks whose losses are looked at; several budgets leave no gap between the triggers
-    that are removed and those that are revealed. epochs: of the judges' training, of which fewer than the arm's will
-    do; None for as many. separation: least distance D between two groups of a class, in the unit of `separation_of`.
-    ValueError without a judge, or for epochs or a separation that are not above 0.
+    judges: objectives of the networks whose losses are looked at; several budgets see triggers of several amplitudes.
+    epochs: of the judges' training, of which fewer than the arm's will do; None for as many. separation: least distance
+    D between two groups of a class, in the unit of `separation_of`. alone: the same for an easy group that is not of
+    another class, as the rows of clean-label poisons, at least `separation`. ValueError without a judge, or for
+    impossible values.
     """
 
     judges: tuple[Objective, ...]
     epochs: int | None = None
     separation: float = 3.0
+    alone: float = 5.0
 
     def __post_init__(self):
         if not self.judges:
@@ -41,21 +50,49 @@ class Reveal(Defence):
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
         if not self.separation > 0:
             raise ValueError(f"separation must be above 0, got {self.separation}")
+        if not self.alone >= self.separation:
+            raise ValueError(f"alone must be at least separation, {self.separation}, got {self.alone}")
 
     def select(self, context: Context) -> Selection:
-        """The rows that no judge sets apart. ValueError for losses that are not finite."""
-        looks = [self._look(context, f"judge{number}", judge) for number, judge in enumerate(self.judges)]
-        dropped, ease = (np.max(each, 0) for each in zip(*looks, strict=True))
-        return Selection(take(context.train, ~dropped), ease)
+        """The rows that no judge sets apart as poisoned; suspicion is the log of the odds that a row is.
 
-    def _look(self, context: Context, name: str, judge: Objective) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that one judge sets apart [n] bool, and how easy it finds each [n]."""
-        epochs = self.epochs or context.training.epochs
-        training = dataclasses.replace(context.training, epochs=epochs)
-        network = context.fit(name, judge, context.train, training=training)
-        scores, labels = context.map(log_losses, network, context.train), context.train.label
-        dropped = by_class(scores, labels, lambda of_class: set_apart(of_class, self.separation))
-        return dropped, ease(scores)
+        ValueError for losses that are not finite.
+        """
+        looks = [self._look(context, f"judge{number}", judge) for number, judge in enumerate(self.judges)]
+        labels, suspicion = np.asarray(context.train.label), np.full(len(context.train.label), -BOUND)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            splits = [split for look in looks if (split := split_of(look[members], self.separation)) is not None]
+            if splits:
+                foreign = self._foreign(context, int(label), members)
+                suspicion[members] = np.max([self.odds(split, foreign) for split in splits], 0)
+        return Selection(take(context.train, suspicion <= 0), suspicion)
+
+    def odds(self, split: "Split", foreign: np.ndarray) -> np.ndarray:
+        """The log of the odds that rows [m] of a class are of its poisoned group, -BOUND if it has none.
+
+        foreign: the rows that a network without the class is sure of, [m] bool.
+        """
+        easy = split.easy > 0
+        shares = [np.mean(foreign[group]) if group.any() else 0.0 for group in (easy, ~easy)]
+        if max(shares) >= 0.5:
+            return split.easy if shares[0] >= shares[1] else -split.easy
+        return split.easy if split.distance >= self.alone else np.full(len(foreign), -BOUND)
+
+    def _look(self, context: Context, name: str, judge: Objective) -> np.ndarray:
+        """The log loss of every row [n] under a judge."""
+        network = context.fit(name, judge, context.train, training=self._training(context))
+        return np.asarray(context.map(log_losses, network, context.train))
+
+    def _foreign(self, context: Context, label: int, members: np.ndarray) -> np.ndarray:
+        """The members [m] of a class of which a network without it is as sure as of most of its own rows, [m] bool."""
+        rest = take(context.train, context.train.label != label)
+        network = context.fit(f"without{label}", Standard(), rest, training=self._training(context))
+        sure = np.asarray(context.map(confidence, network, context.train))
+        return sure[members] >= np.quantile(np.delete(sure, members), 0.25)
+
+    def _training(self, context: Context):
+        return dataclasses.replace(context.training, epochs=self.epochs or context.training.epochs)
 
 
 def log_losses(victim: Victim, examples: Examples) -> Array:
@@ -66,31 +103,37 @@ def log_losses(victim: Victim, examples: Examples) -> Array:
     return jnp.where(margin > 15, -margin, jnp.log(jax.nn.softplus(-jnp.minimum(margin, 15.0))))
 
 
-def ease(scores: np.ndarray) -> np.ndarray:
-    """How far each of the scores [n] lies below their median, in median absolute deviations: [n].
-
-    Of all rows together: in a class of which half is poisoned, the median is of neither half.
-    """
-    below = np.median(scores) - scores
-    return below / max(np.median(np.abs(below)), 1e-12)
+def confidence(victim: Victim, examples: Examples) -> Array:
+    """The probability of the likeliest class of each row, [b]."""
+    return jnp.max(jax.nn.softmax(victim.logits(to_unit(examples.image))), -1)
 
 
-def set_apart(scores: np.ndarray, separation: float) -> np.ndarray:
-    """The rows of one class, scores [m], that form a group of low scores at least so far from the others: [m] bool.
+class Split(NamedTuple):
+    """A class in two groups. easy: [m], log odds of the group of low scores. distance: see `separation_of`."""
+
+    easy: np.ndarray
+    distance: float
+
+
+def split_of(scores: np.ndarray, separation: float) -> Split | None:
+    """The scores [m] of one class in two groups at least so far apart; None if it has none, or too few rows.
 
     ValueError for scores that are not finite.
     """
     from sklearn.mixture import GaussianMixture  # slow to import
 
-    scores = np.asarray(scores, np.float64)
+    scores = np.asarray(scores, np.float64)[:, None]
     if not np.isfinite(scores).all():
         raise ValueError("the judge's losses are not all finite; train it with a smaller learning rate or a warm-up")
     if len(scores) < LEAST:
-        return np.zeros(len(scores), bool)
-    mixture = GaussianMixture(2, n_init=3, random_state=0).fit(scores[:, None])
-    if separation_of(mixture.means_, mixture.covariances_) < separation:
-        return np.zeros(len(scores), bool)
-    return mixture.predict(scores[:, None]) == np.argmin(mixture.means_[:, 0])
+        return None
+    mixture = GaussianMixture(2, n_init=3, random_state=0).fit(scores)
+    distance = separation_of(mixture.means_, mixture.covariances_)
+    if distance < separation:
+        return None
+    easy, hard = np.argsort(mixture.means_[:, 0])
+    odds = np.log(np.maximum(mixture.predict_proba(scores), 1e-300))
+    return Split(np.clip(odds[:, easy] - odds[:, hard], -BOUND, BOUND), distance)
 
 
 def separation_of(means: np.ndarray, variances: np.ndarray) -> float:

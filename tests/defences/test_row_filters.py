@@ -22,7 +22,7 @@ def context(seed=0, poisoned=POISONED, shift=6.0):
     rows = rng.normal(size=(len(label), 16)) + 3 * np.eye(16)[label]
     truth = (label == 1) & (np.arange(len(label)) - ROWS < poisoned)
     rows[truth] -= shift
-    looks = {"features": rows, "log_losses": rows[:, 0]}
+    looks = {"features": rows, "log_losses": rows[:, 0], "confidence": np.where(truth, 0.9, 0.5)}
     return truth, SimpleNamespace(
         train=Examples(np.zeros((len(label), 2, 2, 1), np.uint8), label, np.arange(len(label), dtype=np.int32)),
         classes=3,
