@@ -1,8 +1,7 @@
 """Does adversarial training remove the triggers that its budget covers, and reveal the others? (beside table T6)
 
-BadNets to one class on a tenth of MNIST. An adversarially trained network finds the poisoned rows so much easier than
-the rest of their class that they can be told apart without any clean data; a network trained on the others is clean.
-A trigger of an amplitude between one and two budgets is neither removed nor revealed, which several budgets close.
+BadNets to one class on a tenth of MNIST. Adversarially trained networks set the poisoned rows apart from the rest of
+their class, so that they can be dropped without any clean data; see docs/removes_or_reveals.md.
 
     python launch.py --experiment=mnist_removes_or_reveals
     python launch.py --experiment=mnist_removes_or_reveals --sweep poison.trigger.amplitude=.15,.3,.45,.6,1

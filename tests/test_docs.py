@@ -179,3 +179,25 @@ def test_the_page_of_the_notebook_is_made_from_it():
     lines = [line.strip() for text in texts for line in text if not line.startswith("<Figure")]
     assert len(lines) > 40 and all(line in page for line in lines)
     assert all((NOTEBOOK.parent / name).exists() for name in re.findall(r"!\[png\]\((\S+)\)", page))
+
+
+def test_the_page_on_removing_and_revealing_has_the_numbers_of_its_records():
+    folder = ROOT / "results" / "small" / "sweeps" / "mnist_phase_diagram"
+    page, points = (
+        (ROOT / "docs" / "removes_or_reveals.md").read_text(),
+        json.loads((folder / "sweep.json").read_text()),
+    )
+    for point in points["points"]:
+        arms = json.loads((folder / point["folder"] / "record.json").read_text())["arms"]
+
+        def percent(arm, metric="attack_success_rate", arms=arms):
+            return f"{100 * arms[arm][metric]['mean']:.1f}"
+
+        def rows(arm, arms=arms):
+            return ", ".join(str(arms[arm][f"{kind}_rows_removed"]["numerator"][0]) for kind in ("poisoned", "clean"))
+
+        cells = [f"{float(point['settings']['poison.trigger.amplitude']):g}"]
+        cells += [percent(arm) for arm in ("standard", "pgd_at_10", "pgd_at_20", "pgd_at_30")]
+        cells += [rows(f"reveal_{judge}") for judge in ("10", "20", "30", "ladder")]
+        cells += [percent("reveal_ladder"), percent("reveal_ladder", "clean_accuracy")]
+        assert f"| {' | '.join(cells)} |" in page
