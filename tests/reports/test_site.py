@@ -843,6 +843,17 @@ def test_a_sweep_over_an_axis_that_is_no_number_has_a_row_for_each_arm(tmp_path)
     assert shown <= at.keys()
 
 
+def test_a_sweep_of_many_arms_is_a_heat_map(tmp_path):
+    points = []
+    for value in ("0.3", "1"):
+        made = point(float(value))
+        made["arms"] |= {f"filter_{at}": made["arms"]["pgd_at"] for at in range(charts.FEW)}
+        points.append(({"poison.trigger.amplitude": value}, made))
+    synthetic.save_sweep(tmp_path / "one", {"poison.trigger.amplitude": ["0.3", "1"]}, points)
+    (sweep,) = reading.collect(tmp_path).sweeps
+    assert not charts.is_curve(sweep) and "filter_3" in texts(charts.swept(sweep)[""]["attack success rate"])
+
+
 def test_more_axes_are_a_table(site):
     page = site["sweeps/sweeps__three.html"].decode()
     assert "<svg" not in page

@@ -26,6 +26,7 @@ THEME = style.Theme(paper=PAPER, ink=INK, quiet=QUIET, rule=RULE, series=tuple(S
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 STYLE = style.rc(THEME) | {"svg.fonttype": "none", "figure.facecolor": "none", "axes.facecolor": "none"}
 SHOWN = (*MAIN, "poisoned_rows_removed", "clean_rows_removed")  # of a sweep
+FEW = 6  # lines in a picture, at most
 MANY = 20  # numbers further apart than this factor are shown on a logarithmic axis
 
 
@@ -106,11 +107,11 @@ def _epochs(axis: Axes, record: dict, field: str, looks: dict[str, style.Look]) 
 def swept(sweep: Sweep) -> dict[str, dict[str, Markup]]:
     """{arm: {metric: picture}} of a sweep over one axis or two (heat maps).
 
-    Over one axis, under "": curves of all arms if it is of numbers, else heat maps of the arms.
+    Over one axis, under "": curves of the arms if it is of numbers and they are few, else heat maps with a row for each.
     """
     match list(sweep.document["axes"].values()):
-        case [values]:
-            draw = _lines if numeric(values) else _arm_maps
+        case [_]:
+            draw = _lines if is_curve(sweep) else _arm_maps
             return {"": draw(sweep)} if measured(sweep) else {}
         case [_, _]:
             return {arm: _maps(sweep, arm) for arm in arms(sweep)}
@@ -120,7 +121,7 @@ def swept(sweep: Sweep) -> dict[str, dict[str, Markup]]:
 def is_curve(sweep: Sweep) -> bool:
     """True if a sweep is drawn as curves, which need a key, and not as heat maps."""
     axes = list(sweep.document["axes"].values())
-    return len(axes) == 1 and numeric(axes[0]) is not None
+    return len(axes) == 1 and numeric(axes[0]) is not None and len(arms(sweep)) <= FEW
 
 
 def arms(sweep: Sweep) -> list[str]:
