@@ -107,7 +107,7 @@ def _epochs(axis: Axes, record: dict, field: str, looks: dict[str, style.Look]) 
 def swept(sweep: Sweep) -> dict[str, dict[str, Markup]]:
     """{arm: {metric: picture}} of a sweep over one axis or two (heat maps).
 
-    Over one axis, under "": curves of the arms if it is of numbers and they are few, else heat maps with a row for each.
+    Over one axis, under "": curves of the arms if it is of numbers and they are few, else heat maps of the arms.
     """
     match list(sweep.document["axes"].values()):
         case [_]:
