@@ -53,6 +53,36 @@ def eot(stochastic_logits_fn: Callable[[Array, Array], Array], key: Array, sampl
     return mean
 
 
+@dataclasses.dataclass(frozen=True)
+class _Wrapped(Attack):
+    """An attack on another network than the one that it is given."""
+
+    attack: Attack
+
+    def __post_init__(self):
+        check_instance(self, "attack", Attack, example="PGD(Linf(8/255))")
+
+    @property
+    def cost(self) -> Cost:
+        """For one image, on the network that is attacked, with its detector if it has one."""
+        return self.attack.cost
+
+    @property
+    def ball(self) -> Ball | None:
+        """The ball of the attack."""
+        return self.attack.ball
+
+    @property
+    def climbs(self) -> bool:
+        """As the attack."""
+        return self.attack.climbs
+
+    @property
+    def single_step(self) -> bool:
+        """As the attack."""
+        return self.attack.single_step
+
+
 def with_rejection(logits_fn: LogitsFn, suspicion: Suspicion, threshold: float, unit: float = 1.0) -> LogitsFn:
     """The logits and that of being rejected as one more class: images [b ...] -> [b k+1].
 
@@ -82,18 +112,17 @@ def evade(suspicion: Suspicion, threshold: float, attack: Attack, unit: float = 
     An attack that asks for several images of a row at once must have them next to each other, as the decision-based
     ones do. ValueError for the universal `Patch`, whose images are not those of the labels, and unless unit is above 0.
     """
-    return _Evade(suspicion, float(threshold), attack, unit)  # an array has no hash, by which programs are cached
+    return _Evade(attack, suspicion, float(threshold), unit)  # an array has no hash, by which programs are cached
 
 
 @dataclasses.dataclass(frozen=True)
-class _Evade(Attack):
+class _Evade(_Wrapped):
     suspicion: Suspicion
     threshold: float
-    attack: Attack
     unit: float
 
     def __post_init__(self):
-        check_instance(self, "attack", Attack, example="PGD(Linf(8/255))")
+        super().__post_init__()
         check_positive(self, "unit")
         if isinstance(self.attack, Patch):
             raise ValueError("attack must treat each image on its own, as PatchAttack(7), got Patch")
@@ -103,26 +132,6 @@ class _Evade(Attack):
         if not getattr(self.attack, "targeted", False):
             seen = _as_labelled(seen, jnp.asarray(y))
         return self.attack(seen, x, y, key)
-
-    @property
-    def cost(self) -> Cost:
-        """For one image; each gradient and query takes the detector too."""
-        return self.attack.cost
-
-    @property
-    def ball(self) -> Ball | None:
-        """The ball of the attack."""
-        return self.attack.ball
-
-    @property
-    def climbs(self) -> bool:
-        """As the attack."""
-        return self.attack.climbs
-
-    @property
-    def single_step(self) -> bool:
-        """As the attack."""
-        return self.attack.single_step
 
 
 def _as_labelled(extended: LogitsFn, y: Array) -> LogitsFn:
@@ -151,29 +160,15 @@ def scaled(logits_fn: LogitsFn, temperature: float) -> LogitsFn:
 
 def transfer(surrogate_logits_fn: LogitsFn, attack: Attack) -> Attack:
     """The attack on the attacker's own network, whichever network it is given (Papernot et al. 2017, section 4)."""
-    return _Transfer(surrogate_logits_fn, attack)
+    return _Transfer(attack, surrogate_logits_fn)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Transfer(Attack):
+class _Transfer(_Wrapped):
     surrogate_logits_fn: LogitsFn
-    attack: Attack
-
-    def __post_init__(self):
-        check_instance(self, "attack", Attack, example="PGD(Linf(8/255))")
 
     def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array) -> Array:
         return self.attack(self.surrogate_logits_fn, x, y, key)
-
-    @property
-    def cost(self) -> Cost:
-        """For one image, on the surrogate; nothing is spent on the victim."""
-        return self.attack.cost
-
-    @property
-    def ball(self) -> Ball | None:
-        """The ball of the attack."""
-        return self.attack.ball
 
     @property
     def climbs(self) -> bool:

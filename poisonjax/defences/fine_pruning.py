@@ -15,10 +15,9 @@ import optax
 from jax.tree_util import Partial, keystr, tree_leaves_with_path, tree_map_with_path
 
 from poisonjax.defences.base import Context, Defence, Shield, instead
-from poisonjax.evaluation.victim import Victim, weights
+from poisonjax.evaluation.victim import Victim, row_outputs, weights
 from poisonjax.training.objectives import Objective, Standard
 from poisonjax.training.optimizers import Optimizer
-from poisonjax.types import Array, Examples, to_unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class FinePruning(Defence):
     def shield(self, victim: Victim, context: Context) -> Shield:
         """The pruned and fine-tuned network. ValueError for too few clean rows, or without a last layer to prune."""
         params, batch_stats = weights(victim)
-        logits, features = context.map(outputs, victim, context.clean)
+        logits, features = context.map(row_outputs, victim, context.clean)
         place, kernel = last_kernel(params, logits, features)
         held_out = self._held_out(context)
         order = np.argsort(features[~held_out].mean(0), kind="stable")
@@ -69,11 +68,6 @@ class FinePruning(Defence):
         if not 0 < count < rows:
             raise ValueError(f"held_out={self.held_out} of {rows} clean rows leaves none on one side; set data.clean")
         return np.asarray(jax.random.permutation(context.key, rows)) < count
-
-
-def outputs(victim: Victim, examples: Examples) -> tuple[Array, Array]:
-    """The logits [b k] and features [b d] of each row."""
-    return victim.outputs(to_unit(examples.image))
 
 
 def last_kernel(params: Any, logits: np.ndarray, features: np.ndarray) -> tuple[str, np.ndarray]:

@@ -16,12 +16,12 @@ import numpy as np
 from jax.tree_util import Partial
 
 from poisonjax.defences.base import Context, Defence, Shield
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.victim import Victim, row_suspicions
 from poisonjax.models.autoencoders import DenoisingAutoencoder
 from poisonjax.models.network import Network
 from poisonjax.training.objectives import Keys, Learner, Losses, Objective
 from poisonjax.training.settings import Training
-from poisonjax.types import Array, Examples, take, to_unit
+from poisonjax.types import Array, Examples, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ class MagNet(Defence):
         if not self.detectors:
             return Shield(logits)
         scores = tuple(Partial(each, victim, networks[each.autoencoder]) for each in self.detectors)
-        clean = [context.map(_suspicion, victim._replace(suspicion=score), held_out) for score in scores]
+        clean = [context.map(row_suspicions, victim._replace(suspicion=score), held_out) for score in scores]
         limits = [threshold(of, each.rate) for of, each in zip(clean, self.detectors, strict=True)]
         return Shield(logits, Partial(worst, scores, np.array(limits)), 1.0)
 
@@ -215,7 +215,3 @@ def worst(scores: tuple[Partial, ...], limits: Array, x: Array) -> Array:
     """The largest of the scores of images x [b h w c] in units of their limits, [b]: above 1 where any rejects."""
     found = jnp.stack([score(x) for score in scores], -1)
     return jnp.max(found / jnp.maximum(limits, 1e-12), -1)  # a score that is 0 on clean images has the limit 0
-
-
-def _suspicion(victim: Victim, examples: Examples) -> Array:
-    return victim.suspicion(to_unit(examples.image))

@@ -14,7 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from poisonjax.defences.base import Context, Defence, Shield, shielded
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.victim import Victim, row_suspicions
 from poisonjax.types import Array, Examples, LogitsFn, take, to_unit
 
 
@@ -51,7 +51,7 @@ class STRIP(Defence):
         """
         over, others = self._split(context)
         suspicion = Partial(_suspicion, victim, to_unit(over.image), self.weight)
-        entropies = -context.map(_suspicions, shielded(victim, Shield(suspicion=suspicion)), others)
+        entropies = -context.map(row_suspicions, shielded(victim, Shield(suspicion=suspicion)), others)
         return Shield(suspicion=suspicion, threshold=-boundary(entropies, self.rejection))
 
     def _split(self, context: Context) -> tuple[Examples, Examples]:
@@ -91,7 +91,3 @@ def boundary(entropies: np.ndarray, rejection: float) -> float:
 
 def _suspicion(victim: Victim, overlays: Array, weight: Array, x: Array) -> Array:
     return -overlaid_entropy(victim.logits, overlays, weight, x)
-
-
-def _suspicions(victim: Victim, examples: Examples) -> Array:
-    return victim.suspicion(to_unit(examples.image))

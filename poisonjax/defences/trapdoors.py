@@ -14,7 +14,7 @@ import optax
 from jax.tree_util import Partial
 
 from poisonjax.defences.base import Context, Defence, Shield
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.victim import Victim, row_outputs
 from poisonjax.types import Array, Examples, take, to_bytes, to_unit
 
 
@@ -94,8 +94,8 @@ class Trapdoors(Defence):
         """
         copy = context.train.index < 0
         stamped, clean = take(context.train, copy), context.clean or take(context.train, ~copy)
-        signatures = means(context.map(outputs, victim, stamped)[1], stamped.label, context.classes)
-        logits, features = context.map(outputs, victim, clean)
+        signatures = means(context.map(row_outputs, victim, stamped)[1], stamped.label, context.classes)
+        logits, features = context.map(row_outputs, victim, clean)
         found = np.asarray(similarity(logits, features, signatures))
         thresholds = self.thresholds(found, np.argmax(logits, -1), context.classes)
         return Shield(suspicion=Partial(suspicion, victim, signatures, thresholds))
@@ -115,11 +115,6 @@ def stamp(image: Array, label: Array, ratio: float, covered: Array, pattern: Arr
     """Images [n h w c] uint8 with the patterns [k h w c] of labels [n] blended in where covered [k h w 1]."""
     x = to_unit(image)
     return to_bytes(jnp.where(covered[label], ratio * pattern[label] + (1 - ratio) * x, x))
-
-
-def outputs(victim: Victim, examples: Examples) -> tuple[Array, Array]:
-    """Logits [b k] and features [b d] of each row."""
-    return victim.outputs(to_unit(examples.image))
 
 
 def means(features: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from poisonjax.runtime import distributed
 from poisonjax.training import TrainState, eval_variables
-from poisonjax.types import Array, Examples, LogitsFn
+from poisonjax.types import Array, Examples, LogitsFn, to_unit
 
 REJECTED = -1  # the class predicted for an image that the victim refuses
 
@@ -96,6 +96,16 @@ def map_rows(fn: Callable, victim: Victim, examples: Examples, batch: int, *sett
 @distributed.cached
 def _mapped(victim: Hashable, fn: Callable, settings: tuple) -> Callable:
     return distributed.over_rows(lambda examples, victim: fn(victim, examples, *settings))
+
+
+def row_outputs(victim: Victim, examples: Examples) -> tuple[Array, Array | None]:
+    """Logits [b k] and features [b d] of each row, for `map_rows`."""
+    return victim.outputs(to_unit(examples.image))
+
+
+def row_suspicions(victim: Victim, examples: Examples) -> Array:
+    """The suspicion of each row [b], for `map_rows`."""
+    return victim.suspicion(to_unit(examples.image))
 
 
 def structure(victim: Victim) -> Hashable:

@@ -24,6 +24,12 @@ def choose(eligible: Array, number: int, key: Array) -> Array:
     return jnp.zeros(eligible.shape, bool).at[jnp.argsort(score)[:number]].set(True)
 
 
+def choose_of_class(labels: Array, label: int, rate: float, key: Array) -> Array:
+    """labels [n] -> mask [n] with round(rate * size of the class) rows of that class."""
+    eligible = labels == label
+    return choose(eligible, count(rate, int(eligible.sum())), key)
+
+
 def poisoned(apply: Callable[[Examples], Examples], examples: Examples, rows: Array) -> Examples:
     """Examples [n or b] with those whose `index` is among `rows` [m] poisoned, the others bit-identical.
 

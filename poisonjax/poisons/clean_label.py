@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from poisonjax.attacks import L2, PGD, LossAttack
-from poisonjax.poisons.apply import choose, count
+from poisonjax.poisons.apply import choose_of_class, count
 from poisonjax.poisons.base import SurrogatePoison
 from poisonjax.poisons.triggers import FourPixels, Trigger
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
@@ -29,8 +29,7 @@ class CleanLabel(SurrogatePoison):
 
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] -> mask [n] with round(rate * size of the target class) rows of that class."""
-        eligible = labels == self.target
-        return choose(eligible, count(self.rate, int(eligible.sum())), key)
+        return choose_of_class(labels, self.target, self.rate, key)
 
     def expected_rows(self, rows: int) -> int:
         """About how many of so many training rows are poisoned."""

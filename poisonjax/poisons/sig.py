@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from poisonjax.poisons.apply import choose, count
+from poisonjax.poisons.apply import choose_of_class
 from poisonjax.poisons.base import Poison
 from poisonjax.poisons.triggers import Trigger
 from poisonjax.types import Array, Examples, to_bytes, to_unit
@@ -48,8 +48,7 @@ class SIG(Poison):
 
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] -> mask [n] with round(rate * size of the target class) rows of that class."""
-        eligible = labels == self.target
-        return choose(eligible, count(self.rate, int(eligible.sum())), key)
+        return choose_of_class(labels, self.target, self.rate, key)
 
     def apply(self, examples: Examples) -> Examples:
         """Every given row with the trigger; the label stays."""

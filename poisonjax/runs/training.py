@@ -89,11 +89,9 @@ def train(
     POISONED if they are all that the attacker leaves; None if a defence chose them. start: weights to go on from. A
     network of another kind than the arms', such as an autoencoder, has no curves but those of its loss.
     """
-    plan = job.experiment
     own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
-    classifies = model in {plan.model, *map(plan.model_of, plan.arms)}
-    probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN) if classifies else _nothing
+    probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN)
     kept, what = store(job, seed, name), f"seed {seed} {name}"
     place = shared.place(job, seed, origin, model, objective, settings, own)
     with (
@@ -103,17 +101,17 @@ def train(
         return fit(model, objective, settings, examples, keys, kept, bar, probe, job.save_every, start)
 
 
-def _nothing(state: TrainState) -> dict:
-    return {}
-
-
 def _probe(
     job: Run, seed: int, name: str, model: Network, objective: Objective, clean: bool, state: TrainState
 ) -> dict:
     """Clean accuracy, attack success rate and the numbers of analyses after an epoch; state is on the devices.
 
-    After training against a single step also the accuracy under the evaluation's attack, on the first MONITORED images.
+    Nothing for a network of another kind than the arms'. After training against a single step also the accuracy under
+    the evaluation's attack, on the first MONITORED images.
     """
+    plan = job.experiment
+    if model not in {plan.model, *map(plan.model_of, plan.arms)}:
+        return {}
     victim = network_victim(model, state)
     predictions = predict(job, seed, victim, None)
     counts = metrics.measure(*target_labels(job), predictions, job.dataset.classes)

@@ -2,18 +2,17 @@
 
 import dataclasses
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from experiments import mnist_badnets
 from poisonjax.data.subsets import Stratified
 from poisonjax.defences import ABL, LocalAscent
 from poisonjax.defences.abl import Unlearning, lowest
 from poisonjax.experiment import Arm, Data
-from poisonjax.models.network import Network
 from poisonjax.poisons import BadNets, BrightSquare
 from poisonjax.runs import runner
 from poisonjax.runs.job import Run
@@ -88,17 +87,6 @@ def test_impossible_settings_are_refused(change, message):
         change()
 
 
-class MLP(Network):
-    """One hidden layer."""
-
-    classes: int = 10
-
-    @nn.compact
-    def __call__(self, x, train=False, keys=None):
-        features = nn.relu(nn.Dense(32)(x.reshape(len(x), -1)))
-        return nn.Dense(self.classes)(features), features
-
-
 def repaired(workdir, data_dir, target):
     """The arm, and (clean accuracy, attack success rate) before and after the unlearning."""
     plan = mnist_badnets.experiment("smoke")
@@ -107,7 +95,7 @@ def repaired(workdir, data_dir, target):
         plan,
         arms=(Arm("standard"), arm),
         reported=(),
-        model=MLP(),
+        model=tiny.TwoLayers(hidden=32),
         poison=BadNets(0.1, target, BrightSquare(5)),
         data=Data("mnist_5k", Stratified(ROWS), Stratified(100)),
         train=Training(batch=50, epochs=12, optimizer=Adam(4e-3)),

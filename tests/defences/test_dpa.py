@@ -4,11 +4,11 @@ import dataclasses
 import itertools
 from types import SimpleNamespace
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from jax.tree_util import Partial
 
 from experiments import mnist_badnets
@@ -17,7 +17,6 @@ from poisonjax.defences import DPA, PatchCleanser, shielded
 from poisonjax.defences.dpa import certificate, partition, votes
 from poisonjax.evaluation.victim import Victim
 from poisonjax.experiment import Arm
-from poisonjax.models.network import Network
 from poisonjax.overrides import override
 from poisonjax.runs import judging, runner, training
 from poisonjax.runs.job import Run
@@ -171,24 +170,13 @@ def test_impossible_settings_are_refused(change, message):
         change()
 
 
-class Small(Network):
-    """One hidden layer, which compiles fast."""
-
-    classes: int = 10
-
-    @nn.compact
-    def __call__(self, x, train=False, keys=None):
-        hidden = nn.relu(nn.Dense(32)(x.reshape(len(x), -1)))
-        return nn.Dense(self.classes)(hidden), hidden
-
-
 def test_certificates_of_an_arm_are_of_the_network_behind_its_defence(data_dir, tmp_path):
     """From the training of its networks to the numbers, against the arm's own predictions of the same images."""
     plan = mnist_badnets.experiment("smoke")
     arms = Arm("standard"), Arm("masked", defence=PatchCleanser(3, masks=3)), Arm("votes", defence=DPA(3))
     rows = CertifiedRows((0, 1), images=100)
     looks = {"masked": (CertifiedPatch(3, masks=3, images=100), rows), "votes": (rows,)}
-    plan = dataclasses.replace(plan, arms=arms, reported=(), model=Small())
+    plan = dataclasses.replace(plan, arms=arms, reported=(), model=tiny.TwoLayers(hidden=32))
     plan = override(plan, "train.epochs=8")
     job, seen = Run(plan, runner.load(plan, data_dir), tmp_path, "smoke"), {}
     for arm in arms[1:]:

@@ -109,11 +109,11 @@ def swept(sweep: Sweep) -> dict[str, dict[str, Markup]]:
 
     Over one axis, under "": curves of the arms if it is of numbers and they are few, else heat maps of the arms.
     """
-    match list(sweep.document["axes"].values()):
-        case [_]:
+    match len(sweep.document["axes"]):
+        case 1:
             draw = _lines if is_curve(sweep) else _arm_maps
             return {"": draw(sweep)} if measured(sweep) else {}
-        case [_, _]:
+        case 2:
             return {arm: _maps(sweep, arm) for arm in arms(sweep)}
     return {}
 
