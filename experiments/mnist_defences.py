@@ -35,7 +35,8 @@ from poisonjax.models.autoencoders import DenoisingAutoencoder
 from poisonjax.poisons import BadNets, BrightSquare
 from poisonjax.training import Adam, Objective, Training
 
-from . import mnist_removes_or_reveals
+from . import mnist_badnets, mnist_removes_or_reveals
+from ._scales import at
 
 RATE = 0.04  # of all rows, so that 29 % of the target class are poisoned: of two halves no filter knows the clean one
 FALSE_POSITIVES = 0.01  # of each detector
@@ -77,7 +78,7 @@ def shields(smoke: bool) -> dict[str, Defence]:
 
 def experiment(scale: str) -> Experiment:
     plan, smoke = mnist_removes_or_reveals.experiment(scale), scale == "smoke"
-    pgd_at = next(arm.objective for arm in plan.arms if arm.name == "pgd_at")
+    pgd_at = at(mnist_badnets.PGD_AT)
     defences = filters(pgd_at, mnist_removes_or_reveals.judges(scale)) | shields(smoke)
     if smoke:
         defences = {name: defences[name] for name in SMOKE}

@@ -8,7 +8,7 @@ for seeds in 1 2 3; do
     run $name $seeds
   done
 done
-run mnist_removes_or_reveals 1
+sweep mnist_removes_or_reveals 'poison=BadNets(.1,0),BadNets(.1),CleanLabel()'
 run cifar10_badnets 1
 run cifar10_clean_label 1
 sweep mnist_unbalanced_clean_label data.train.minority=100,500,2000,5000
