@@ -24,6 +24,7 @@ from poisonjax.defences import (
     NeuralCleanse,
     PatchCleanser,
     ReconstructionError,
+    RepeatedPatch,
     Reveal,
     SpectralSignatures,
     Trapdoors,
@@ -54,6 +55,7 @@ def filters(pgd_at: Objective, judges: tuple[Objective, ...]) -> dict[str, Defen
         "reveal": reveal,
         "masked_disagreement": masked,
         "reveal_or_masked": Union((reveal, masked)),
+        "repeated_patch": RepeatedPatch(),
     }
 
 

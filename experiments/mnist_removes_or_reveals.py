@@ -11,7 +11,7 @@ report's two poisons beside it, from every class to the next and clean-label.
 import dataclasses
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.defences import MaskedDisagreement, Reveal, Union
+from poisonjax.defences import MaskedDisagreement, RepeatedPatch, Reveal, Union
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.poisons import BadNets, BrightSquare
 from poisonjax.training import AdversarialTraining
@@ -39,6 +39,7 @@ def experiment(scale: str) -> Experiment:
     arms = (
         Arm("standard"),
         Arm("pgd_at", pgd_at),
+        Arm("repeated_patch", defence=RepeatedPatch()),
         Arm("reveal", defence=reveal),
         Arm("masked_disagreement", defence=masked),
         Arm("reveal_or_masked", defence=reveal_or_masked),

@@ -10,6 +10,7 @@ from poisonjax.defences.magnet import Detector, Divergence, MagNet, Reconstructi
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.neural_cleanse import Inversion, NeuralCleanse, TriggerInversion, invert_triggers
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
+from poisonjax.defences.repeated_patch import Repeat, RepeatedPatch
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
 from poisonjax.defences.strip import STRIP
@@ -36,6 +37,8 @@ __all__ = [
     "PatchCleanser",
     "Reconstruction",
     "ReconstructionError",
+    "Repeat",
+    "RepeatedPatch",
     "Reveal",
     "Selection",
     "Shield",

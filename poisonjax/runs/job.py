@@ -25,6 +25,7 @@ from poisonjax.training import Interrupted, Objective, Training
 from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples
 
+GROWING = ("arms",)  # what may be added to a run that has begun, besides seeds
 ATTACKER = "surrogate"  # the name of the attacker's own network among those of a seed
 
 
@@ -68,7 +69,7 @@ class PoisonedData(NamedTuple):
 
 
 def identity(experiment: Experiment, scale: str) -> dict:
-    """The config that a workdir is bound to. Only more seeds may be added."""
+    """The config that a workdir is bound to. Only more seeds, and what is GROWING, may be added."""
     return {"scale": scale, **to_json(experiment)}
 
 

@@ -16,7 +16,7 @@ from poisonjax.experiment import Experiment
 from poisonjax.reports import record
 from poisonjax.reports.console import say
 from poisonjax.runs import runner
-from poisonjax.runs.job import Run, identity
+from poisonjax.runs.job import GROWING, Run, identity
 from poisonjax.runtime import bucket, distributed
 from poisonjax.runtime.signals import heard, write
 from poisonjax.runtime.workdir import Interrupt
@@ -65,8 +65,8 @@ def run(
 
     workdir: a folder, or gs://... of a bucket, for record.json, report.md, figures and checkpoints; it belongs to this
     experiment alone, and to this process while it runs. Default: runs/<name>/<scale>. seeds: 0 to seeds - 1; more of
-    them on the same workdir add to those done. scale: recorded; "paper" and "full" are compared with reported numbers.
-    changed: the overrides that led to the experiment, recorded. The others are those of `Settings`.
+    them, and more arms, on the same workdir add to those done. scale: recorded; "paper" and "full" are compared with
+    reported numbers. changed: the overrides that led to the experiment, recorded. The others are those of `Settings`.
 
     ValueError for bad input and for a workdir that is in use or belongs to another run. `training.Interrupted` after
     Ctrl-C or SIGTERM, with everything saved: the same call resumes. OSError if the disk or the bucket fails.
@@ -119,7 +119,8 @@ def finished(job: Run) -> dict | None:
 def _finished(job: Run) -> dict | None:
     try:
         made = json.loads((job.workdir / "record.json").read_bytes())
-        whole = made["format"] == record.FORMAT and made["seeds"] == list(range(job.seeds))
+        arms = [arm.name for arm in job.experiment.arms]
+        whole = [made["format"], made["seeds"], list(made["arms"])] == [record.FORMAT, [*range(job.seeds)], arms]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return made if whole and (job.workdir / "report.md").exists() else None
@@ -129,7 +130,7 @@ def _finished(job: Run) -> dict | None:
 def _own_workdir(settings: Settings, config: dict) -> Iterator[pathlib.Path]:
     """The locked workdir; of several processes only the primary has it, the others get a temporary folder."""
     with contextlib.ExitStack() as stack:
-        held = bucket.claimed(settings.workdir, config, settings.save_every, say)
+        held = bucket.claimed(settings.workdir, config, settings.save_every, say, GROWING)
         folder = distributed.from_primary(lambda: stack.enter_context(held))
         if not distributed.is_primary():
             folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -18,7 +18,7 @@ from poisonjax.reports.console import say
 from poisonjax.reports.table import LABELS, MAIN, legend, marked
 from poisonjax.reports.text import columns
 from poisonjax.runs import runner
-from poisonjax.runs.job import Run, scheduled
+from poisonjax.runs.job import GROWING, Run, scheduled
 from poisonjax.runs.job import identity as run_identity
 from poisonjax.runtime import bucket, distributed
 from poisonjax.runtime.workdir import WorkdirError, write_atomic
@@ -226,10 +226,11 @@ def _job(job: Run, point: Point) -> Run:
 
 
 def recorded(job: Run) -> dict | None:
-    """The record of a run, if it is complete and has all requested seeds."""
+    """The record of a run, if it is complete and has all requested seeds and arms."""
     try:
         record = json.loads((job.workdir / "record.json").read_bytes())
-        return record if len(record["seeds"]) >= job.seeds else None
+        whole = len(record["seeds"]) >= job.seeds and all(arm.name in record["arms"] for arm in job.experiment.arms)
+        return record if whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -240,7 +241,7 @@ def attempt(job: Run) -> Outcome:
     error.txt in its folder has the traceback of an error that does not explain itself.
     """
     try:
-        with bucket.claimed(job.workdir, run_identity(job.experiment, job.scale)):
+        with bucket.claimed(job.workdir, run_identity(job.experiment, job.scale), growing=GROWING):
             if recorded(job) is None:
                 runner.run(job)
             (job.workdir / "error.txt").unlink(missing_ok=True)

@@ -15,14 +15,27 @@ from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
 from poisonjax.runs import shared
-from poisonjax.runs.job import ATTACKER, PoisonedData, Run, store, target_labels, training_bar, training_data
+from poisonjax.runs.job import ATTACKER, PoisonedData, Run, folder, store, target_labels, training_bar, training_data
 from poisonjax.runs.judging import predict, subject_of
 from poisonjax.runs.shared import CLEAN, POISONED
+from poisonjax.runtime import distributed
+from poisonjax.runtime.workdir import save_arrays
 from poisonjax.training import Fitted, Objective, Training, TrainState, fit
 from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples, take
 
 MONITORED = 200  # test images
+
+
+class Rows(NamedTuple):
+    """What a defence made of the training rows, kept as rows.npz beside the network's result.
+
+    index: [n] int32, the rows that it saw. kept: [n] bool, those believed clean. suspicion: [n], or [0] if it has none.
+    """
+
+    index: np.ndarray
+    kept: np.ndarray
+    suspicion: np.ndarray
 
 
 class Defended(NamedTuple):
@@ -66,10 +79,18 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended
     dropped = take(whole, ~np.isin(whole.index, kept.index))
     shield = arm.defence.shield(victim, context._replace(train=kept, dropped=dropped))
     believed = kept.index if shield.keep is None else kept.index[np.asarray(shield.keep)]
+    believed = np.isin(whole.index, believed)
+    _keep_rows(job, seed, arm, Rows(whole.index, believed, np.asarray([] if suspicion is None else suspicion)))
     poisoned = np.isin(whole.index, poisoning.rows if arm.poisoned else ())
-    removed = metrics.removals(whole.label, poisoned, np.isin(whole.index, believed), job.dataset.classes)
+    removed = metrics.removals(whole.label, poisoned, believed, job.dataset.classes)
     found = {} if suspicion is None else detection(np.asarray(suspicion), poisoned)
     return Defended(fitted, shielded(victim, shield), removed, found)
+
+
+def _keep_rows(job: Run, seed: int, arm: Arm, rows: Rows) -> None:
+    place = folder(job, seed, arm.name) / "rows.npz"
+    if distributed.is_primary() and not place.exists():
+        save_arrays(place, rows)
 
 
 def train(

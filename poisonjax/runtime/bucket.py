@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -146,24 +146,29 @@ def local(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claimed(
-    path: str | os.PathLike, config: dict, every: float = 30.0, warn: Callable[[str], None] = warnings.warn
+    path: str | os.PathLike,
+    config: dict,
+    every: float = 30.0,
+    warn: Callable[[str], None] = warnings.warn,
+    growing: Sequence[str] = (),
 ) -> Iterator[Path]:
     """A workdir bound to `config` and locked for this process: the folder, or a local one uploaded to the bucket.
 
     every: seconds between uploads; the last one is at the end. warn: called with one line about an upload that failed.
+    growing: settings to which entries may be added.
     Raises WorkdirError, without waiting, if it cannot be used, BucketError if the last upload fails. A process that
     has the bucket already is interrupted at its next upload.
     """
     if not is_bucket(path):
         with locked(path) as folder:
-            claim(folder, config)
+            claim(folder, config, growing=growing)
             yield folder
         return
     folder = Path(tempfile.mkdtemp(prefix="poisonjax-"))
     try:
         mirror = Mirror(os.fspath(path), folder)
         mirror.fetch()
-        claim(folder, config, shown=os.fspath(path))
+        claim(folder, config, os.fspath(path), growing)
         mirror.push()
     except (WorkdirError, BucketError) as error:
         shutil.rmtree(folder)

@@ -41,23 +41,38 @@ def locked(path: str | os.PathLike) -> Iterator[Path]:
         yield folder
 
 
-def claim(path: str | os.PathLike, config: dict, shown: str | None = None) -> None:
+def claim(path: str | os.PathLike, config: dict, shown: str | None = None, growing: Sequence[str] = ()) -> None:
     """Bind the folder to `config` (JSON-able): write config.json, or check the one that is there.
 
-    Call it inside `locked`. shown: how messages name the folder; None for its path. Raises WorkdirError for a different
-    config, a newer format, an unreadable config.json, and a folder that has files but no config.json.
+    Call it inside `locked`. shown: how messages name the folder; None for its path. growing: settings that are lists,
+    to which entries may be added. Raises WorkdirError for a different config, a newer format, an unreadable
+    config.json, and a folder that has files but no config.json.
     """
     file, shown = Path(path) / "config.json", os.fspath(path) if shown is None else shown
     if not file.exists():
         _refuse_foreign(file, shown)
-        write_atomic(file, json.dumps({"format": FORMAT, "config": config}, indent=1) + "\n")
+        _bind(file, config)
         return
-    differing = _differing(stored_config(file, shown), config)
+    there = stored_config(file, shown)
+    grown = _grown(there, config, growing)
+    differing = _differing(grown, config)
+    if not differing and grown != there:
+        _bind(file, config)
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise WorkdirError(
             f"{shown}/config.json belongs to a different run ({'; '.join(differing[:3])}{more}); choose another folder"
         )
+
+
+def _bind(file: Path, config: dict) -> None:
+    write_atomic(file, json.dumps({"format": FORMAT, "config": config}, indent=1) + "\n")
+
+
+def _grown(there: dict, here: dict, growing: Sequence[str]) -> dict:
+    """The config `there`, with the lists of `here` in the place of those that only lack some of their entries."""
+    lacking = [name for name in growing if all(entry in here.get(name, []) for entry in there.get(name, []))]
+    return there | {name: here[name] for name in lacking if name in here}
 
 
 def _refuse_foreign(file: Path, shown: str) -> None:

@@ -8,11 +8,14 @@ import pytest
 
 from experiments import _scales, mnist_badnets, mnist_clean_label
 from poisonjax.attacks import PGD, Linf
+from poisonjax.defences import RepeatedPatch
+from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.overrides import override
-from poisonjax.runs import runner
+from poisonjax.runs import runner, start
 from poisonjax.runs.job import Run
 from poisonjax.runs.pictures import Shown, shown
+from poisonjax.runs.training import Rows
 from poisonjax.runtime.workdir import load_arrays
 from poisonjax.training import Interrupted
 
@@ -105,3 +108,20 @@ def test_gate_is_relative_to_the_same_training_on_clean_data(loud):
     gate, arms = loud[1]["attack_gate"], loud[1]["arms"]
     asr, control = (arms[arm]["attack_success_rate"]["mean"] for arm in ("standard", "standard_clean_data"))
     assert gate["excess"] == pytest.approx((asr - control) / (1 - control)) and gate["passed"]
+
+
+def test_an_arm_that_is_added_leaves_the_others_and_keeps_the_rows_of_its_defence(data_dir, tmp_path):
+    brief = ["train.max_steps=1", "data.test=Stratified(10)"]
+    whole = job(mnist_badnets, tmp_path, data_dir, *brief).experiment
+    fewer = dataclasses.replace(whole, arms=whole.arms[:1])
+    start.run(fewer, tmp_path, data_dir=data_dir)
+    before = (tmp_path / "seed0/standard/result.json").read_bytes()
+    more = dataclasses.replace(whole, arms=(*fewer.arms, Arm("filtered", defence=RepeatedPatch())))
+    record = start.run(more, tmp_path, data_dir=data_dir)
+    assert list(record["arms"]) == ["standard", "filtered"]
+    assert (tmp_path / "seed0/standard/result.json").read_bytes() == before
+    rows = load_arrays(tmp_path / "seed0/filtered/rows.npz", Rows)
+    removed = record["arms"]["filtered"]["poisoned_rows_removed"]["numerator"]
+    assert (~rows.kept).sum() == removed[0] and (rows.suspicion[~rows.kept] > 0).all()
+    with pytest.raises(ValueError, match="arms is"):
+        start.run(fewer, tmp_path, data_dir=data_dir)

@@ -131,6 +131,19 @@ def test_different_config_is_refused_with_both_values(tmp_path, changed, message
     assert one_line(error).endswith("choose another folder")
 
 
+def test_entries_may_be_added_to_lists_that_grow(tmp_path):
+    more = {**CONFIG, "arms": [{"name": "new"}, *CONFIG["arms"]]}
+    claim(tmp_path, CONFIG)
+    with pytest.raises(WorkdirError, match=r"arms is .* there"):
+        claim(tmp_path, more)
+    claim(tmp_path, more, growing=("arms",))
+    assert json.loads((tmp_path / "config.json").read_bytes())["config"]["arms"] == more["arms"]
+    with pytest.raises(WorkdirError, match=r"arms is .* there"):
+        claim(tmp_path, CONFIG, growing=("arms",))
+    with pytest.raises(WorkdirError, match=r"poison.* there"):
+        claim(tmp_path, {**more, "poison": None}, growing=("arms",))
+
+
 def test_one_and_true_are_different_values(tmp_path):
     claim(tmp_path, {"a": 1})
     with pytest.raises(WorkdirError, match="a is 1 there, true here"):

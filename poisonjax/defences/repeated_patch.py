@@ -1,0 +1,107 @@
+"""Repeated patch: rows that share a small patch at one place, and at no other, are taken for poisoned.
+
+Falls to any trigger that is not the same in every row to the last bit: blended over the image, warped, noisy, at random
+places, stored lossily, or with gaps through which a busy background is seen. It trains nothing, and is the baseline
+that a defence against fixed patches has to beat.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from poisonjax.defences.base import Context, Defence, Selection
+from poisonjax.types import Array, take
+
+HANDFUL = 10, 1 / 2000  # rows, and share of all rows: added to a count elsewhere, so that fewer are no finding
+
+Place = tuple[int, int]  # the upper left corner (row, column) of a patch
+
+
+class Repeat(NamedTuple):
+    """A patch at one place. rows: the images [m] that share it. ratio: their number, to that at any other place."""
+
+    place: Place
+    rows: np.ndarray
+    ratio: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RepeatedPatch(Defence):
+    """Drop the rows that share one patch at one place, if it is far more common there than at any other place.
+
+    Images of one kind share patches by nature, such as background and the edges of strokes. But what they show may lie
+    anywhere, so that such a patch is about as common a few pixels away; that of a trigger is not. Nothing about the
+    poison is known, and no clean data are needed.
+
+    size: of the patch, in pixels. levels: grey values that are told apart. factor: how many times as common as
+    elsewhere a patch must be; on clean MNIST and CIFAR-10 it is at most 2. ValueError for impossible values.
+    """
+
+    size: int = 3
+    levels: int = 16
+    factor: float = 3.0
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"levels must lie in [2, 256], got {self.levels}")
+        if not self.factor > 1:
+            raise ValueError(f"factor must be above 1, got {self.factor}")
+
+    def select(self, context: Context) -> Selection:
+        """The rows without such a patch; suspicion is the logarithm of the greatest ratio, [n], 0 without one.
+
+        ValueError for images smaller than the patch.
+        """
+        suspicion = np.zeros(len(context.train.image))
+        for found in self.repeats(context.train.image):
+            suspicion[found.rows] = np.maximum(suspicion[found.rows], np.log(found.ratio))
+        return Selection(take(context.train, suspicion == 0), suspicion)
+
+    def repeats(self, images: Array) -> list[Repeat]:
+        """The patches of images [n h w c] uint8 that are so much more common at one place, the most so first.
+
+        ValueError for images smaller than the patch.
+        """
+        images = np.asarray(images)
+        if min(images.shape[1:3]) < self.size:
+            raise ValueError(f"size must be at most {min(images.shape[1:3])} for images of shape {images.shape[1:]}")
+        coarse = (images.astype(np.uint16) * self.levels // 256).astype(np.uint8)
+        few = max(HANDFUL[0], round(len(images) * HANDFUL[1]))
+        counts = collections.defaultdict(dict)
+        for place in self._places(images):
+            for name, count in zip(*_common(self._names(coarse, place), few), strict=True):
+                counts[int(name)][place] = int(count)
+        found = [(name, *self._concentration(of, few)) for name, of in counts.items()]
+        chosen = [(ratio, place, name) for name, ratio, place in found if ratio >= self.factor]
+        return [
+            Repeat(place, np.flatnonzero(self._names(coarse, place) == np.uint64(name)), ratio)
+            for ratio, place, name in sorted(chosen, reverse=True)
+        ]
+
+    def _places(self, images: np.ndarray) -> Iterator[Place]:
+        height, width = images.shape[1:3]
+        return ((top, left) for top in range(height - self.size + 1) for left in range(width - self.size + 1))
+
+    def _names(self, coarse: np.ndarray, place: Place) -> np.ndarray:
+        """A number [n] uint64 for the patch of each image, equal for equal patches and else almost surely not."""
+        top, left = place
+        patches = coarse[:, top : top + self.size, left : left + self.size].reshape(len(coarse), -1)
+        factors = np.random.default_rng(0).integers(1, 2**63, patches.shape[1], np.uint64) * 2 + 1
+        return patches.astype(np.uint64) @ factors
+
+    def _concentration(self, counts: dict[Place, int], few: int) -> tuple[float, Place]:
+        """How much more common a patch is at its commonest place than at those that do not overlap it; that place."""
+        place = max(counts, key=counts.get)
+        away = (count for at, count in counts.items() if max(np.abs(np.subtract(at, place))) >= self.size)
+        return counts[place] / (max(away, default=0) + few), place
+
+
+def _common(names: np.ndarray, few: int) -> tuple[np.ndarray, np.ndarray]:
+    """The names that at least so few of [n] have, and how many have them."""
+    values, counts = np.unique(names, return_counts=True)
+    return values[counts >= few], counts[counts >= few]
