@@ -27,6 +27,7 @@ METRICS = {
     "adversarial_rejection_rate": "adversarial images rejected",
     "poisoned_rows_removed": "poisoned rows removed",
     "clean_rows_removed": "clean rows removed",
+    "cover_rows_removed": "cover rows removed",
 }
 
 
@@ -145,15 +146,16 @@ def rejections(labels: np.ndarray, targets: np.ndarray, predictions: Predictions
     return {name: count(hit, counted, labels, classes) for name, (hit, counted) in pairs.items()}
 
 
-def removals(labels: np.ndarray, poisoned: np.ndarray, keep: np.ndarray, classes: int) -> dict[str, Count]:
-    """Poisoned and clean training rows that a defence removed, of all of that kind, by label [n].
+def removals(
+    labels: np.ndarray, poisoned: np.ndarray, cover: np.ndarray, keep: np.ndarray, classes: int
+) -> dict[str, Count]:
+    """Poisoned, clean and, if there are any, cover rows that a defence removed, of all of that kind, by label [n].
 
-    poisoned, keep: [n] bool.
+    poisoned, cover, keep: [n] bool. A cover row bears the trigger and its true label: it is no poisoned row that was
+    found, and no clean row that was lost.
     """
-    return {
-        "poisoned_rows_removed": count(~keep, poisoned, labels, classes),
-        "clean_rows_removed": count(~keep, ~poisoned, labels, classes),
-    }
+    kinds = {"poisoned": poisoned, "clean": ~poisoned & ~cover} | ({"cover": cover} if cover.any() else {})
+    return {f"{kind}_rows_removed": count(~keep, rows, labels, classes) for kind, rows in kinds.items()}
 
 
 def count(hit: np.ndarray, counted: np.ndarray, labels: np.ndarray, classes: int) -> Count:

@@ -13,13 +13,13 @@ def count(rate: float, rows: int) -> int:
     return round(rate * rows)
 
 
-def choose(eligible: Array, number: int, key: Array) -> Array:
+def choose(eligible: Array, number: int, key: Array, what: str = "poisoned") -> Array:
     """eligible [n] bool -> mask [n] bool with exactly `number` of them, drawn without replacement.
 
-    ValueError if fewer are eligible.
+    what: they become, as people call it. ValueError if fewer are eligible.
     """
     if int(eligible.sum()) < number:
-        raise ValueError(f"{number} rows are to be poisoned, but only {int(eligible.sum())} can be; lower the rate")
+        raise ValueError(f"{number} rows are to be {what}, but only {int(eligible.sum())} can be; lower the rate")
     score = jnp.where(eligible, jax.random.uniform(key, eligible.shape), jnp.inf)
     return jnp.zeros(eligible.shape, bool).at[jnp.argsort(score)[:number]].set(True)
 
@@ -30,11 +30,21 @@ def choose_of_class(labels: Array, label: int, rate: float, key: Array) -> Array
     return choose(eligible, count(rate, int(eligible.sum())), key)
 
 
+def choose_cover(victims: Array, selected: Array, rate: float, key: Array) -> Array:
+    """Mask [n] with round(rate * n) cover rows, drawn from the victims [n] bool that are not selected [n] bool.
+
+    victims: rows of classes that the attacker wants another class for; the others would teach the trigger.
+    """
+    return choose(victims & ~selected, count(rate, len(victims)), key, "cover rows")
+
+
 def poisoned(apply: Callable[[Examples], Examples], examples: Examples, rows: Array) -> Examples:
     """Examples [n or b] with those whose `index` is among `rows` [m] poisoned, the others bit-identical.
 
     Row by row, so a stream of batches gives what the whole data set gives.
     """
+    if not len(rows):
+        return examples
     hit = jnp.isin(examples.index, rows, method="binary_search")  # comparing all pairs takes n times m bytes
     changed = apply(examples)
     image = jnp.where(hit[:, None, None, None], changed.image, examples.image)

@@ -1,6 +1,7 @@
-"""The contract of a poison."""
+"""The contract of a poison, and of what is added to another one."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -8,19 +9,23 @@ import jax
 import jax.numpy as jnp
 
 from poisonjax.attacks import LossAttack
-from poisonjax.types import Array, Examples, LogitsFn
+from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 
 
 class Poison(abc.ABC):
     """A training-time attack: which rows change and how, and the trigger that exploits it at test time.
 
+    Rows are poisoned, or cover rows: these show the trigger too, but keep their label, so that poisoned rows do not
+    stand out (Tan & Shokri 2020 and Qi et al. 2023 say against what). Most poisons have no cover rows. A record counts
+    them on their own, neither as poisoned rows found nor as clean rows lost.
+
     A new one is a frozen dataclass of numbers, strings, tuples and dataclasses, so that it can be saved and hashed. Its
-    methods are pure; all but `select` are traced by jax. `rate`, `target` and `classes` are checked here; a member with
-    a `__post_init__` of its own calls `super().__post_init__()`. One whose rows are crafted against a network derives
-    from `SurrogatePoison`.
+    methods are pure; all but `select` and `cover` are traced by jax. `rate`, `cover_rate`, `target` and `classes` are
+    checked here; a member with a `__post_init__` of its own calls `super().__post_init__()`. One whose rows are crafted
+    against a network derives from `SurrogatePoison`.
 
     classes: of the data set, a field. poisons: False for the baseline without an attack. needs_surrogate: True for a
-    `SurrogatePoison`.
+    `SurrogatePoison`, and for what wraps one.
     """
 
     classes: int
@@ -28,12 +33,14 @@ class Poison(abc.ABC):
     needs_surrogate: ClassVar[bool] = False
 
     def __post_init__(self):
-        """ValueError without classes, or for a rate outside (0, 1] or a target that is no class, if it has them."""
-        rate, target, classes = (getattr(self, name, None) for name in ("rate", "target", "classes"))
+        """ValueError without classes, or for rates outside (0, 1] or a target that is no class, if it has them."""
+        target, classes = (getattr(self, name, None) for name in ("target", "classes"))
         if classes is None:
             raise ValueError(f"{type(self).__name__} needs the field classes, the number of classes of the data set")
-        if rate is not None and not 0 < rate <= 1:
-            raise ValueError(f"rate must lie in (0, 1], got {rate}")
+        for name in ("rate", "cover_rate"):
+            rate = getattr(self, name, None)
+            if rate is not None and not 0 < rate <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {rate}")
         if target is not None and not 0 <= target < classes:
             raise ValueError(f"target must be one of the classes 0 to {classes - 1}, got {target}")
 
@@ -44,6 +51,17 @@ class Poison(abc.ABC):
     @abc.abstractmethod
     def apply(self, examples: Examples) -> Examples:
         """Every given row [b] poisoned, images uint8: row by row; shapes, dtypes and `index` are kept."""
+
+    def cover(self, labels: Array, selected: Array, key: Array) -> Array:
+        """Mask [n] bool with exactly the promised number of cover rows, none of which is selected [n]; none here.
+
+        labels: [n] int. ValueError if they are too few.
+        """
+        return jnp.zeros(labels.shape, bool)
+
+    def apply_cover(self, examples: Examples) -> Examples:
+        """Every given row [b] as a cover row, images uint8: here as at test time, with its label kept."""
+        return examples._replace(image=to_bytes(self.apply_trigger(to_unit(examples.image))))
 
     @abc.abstractmethod
     def apply_trigger(self, image: Array) -> Array:
@@ -91,3 +109,61 @@ class SurrogatePoison(Poison):
     def apply(self, examples: Examples) -> Examples:
         """TypeError: there is nothing to apply before the rows are crafted."""
         raise TypeError(f"{type(self).__name__} depends on crafted rows; call crafted(rows) and apply what it returns")
+
+
+class Wrapped(Poison):
+    """Another poison with something added, which has all that the other has.
+
+    A new one is a frozen dataclass that says what it adds. poison: the other one, a field.
+    """
+
+    poison: Poison
+    classes = property(lambda self: self.poison.classes)
+    poisons = property(lambda self: self.poison.poisons)
+    needs_surrogate = property(lambda self: self.poison.needs_surrogate)
+    attack = property(lambda self: self.poison.attack)
+
+    def select(self, labels: Array, key: Array) -> Array:
+        """The rows [n] of the other poison."""
+        return self.poison.select(labels, key)
+
+    def cover(self, labels: Array, selected: Array, key: Array) -> Array:
+        """The cover rows [n] of the other poison."""
+        return self.poison.cover(labels, selected, key)
+
+    def alter(self, poisoned: Examples) -> Examples:
+        """Poisoned rows [b] of the other poison as this one has them: unchanged here."""
+        return poisoned
+
+    def apply(self, examples: Examples) -> Examples:
+        """Every given row [b] poisoned by the other poison, and altered."""
+        return self.alter(self.poison.apply(examples))
+
+    def apply_cover(self, examples: Examples) -> Examples:
+        """Every given row [b] as a cover row of the other poison."""
+        return self.poison.apply_cover(examples)
+
+    def apply_trigger(self, image: Array) -> Array:
+        """Images [b h w c] as the other poison shows them at test time."""
+        return self.poison.apply_trigger(image)
+
+    def target_labels(self, labels: Array) -> Array:
+        """The class that the attacker wants for images of each class, [b]."""
+        return self.poison.target_labels(labels)
+
+    def to_one_class(self) -> "Wrapped":
+        """The same around the other poison with a single target class."""
+        return dataclasses.replace(self, poison=self.poison.to_one_class())
+
+    def expected_rows(self, rows: int) -> int:
+        """About how many of so many training rows are crafted, if the other poison needs a surrogate."""
+        return self.poison.expected_rows(rows)
+
+    def perturb(self, logits_fn: LogitsFn, examples: Examples, keys: Array) -> Examples:
+        """Rows [b] crafted as by the other poison, if it needs a surrogate."""
+        return self.poison.perturb(logits_fn, examples, keys)
+
+    def crafted(self, rows: Examples) -> Callable[[Examples], Examples]:
+        """`apply`, given the crafted rows [m] of the other poison, if it needs a surrogate."""
+        apply = self.poison.crafted(rows)
+        return lambda examples: self.alter(apply(examples))

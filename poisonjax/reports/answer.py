@@ -20,7 +20,11 @@ MEANINGS = {
 }
 VERBS = {SURVIVES: "does not remove", WEAKENED: "weakens but does not remove", REMOVED: "removes"}
 REASONS = {FAILED: "the attack did not work on standard training", VOID: "a network collapsed or is undertrained"}
-WORDS = {"CleanLabel": "clean label"}  # poisons whose type is not what people call them
+WORDS = {  # poisons whose type is not what people call them
+    "CleanLabel": "clean label",
+    "WithCover": "with cover rows",
+    "NoisyLabels": "with noisy labels",
+}
 QUESTION = "pgd_at"  # the defence that the report asks about, as Madry et al. 2018 have it
 
 
@@ -121,8 +125,13 @@ def data(case: Case) -> str:
 
 def poison(case: Case) -> str:
     """The poison of a case in words: its type, and all-to-all where it has no single target."""
-    settings = case.run.record["config"].get("poison")
+    return _poison(case.run.record["config"].get("poison"))
+
+
+def _poison(settings: dict | None) -> str:
     words = WORDS.get(_plain(settings), _plain(settings))
+    if settings and "poison" in settings:  # one poison around another
+        return f"{_poison(settings['poison'])} {words}"
     return ("all-to-all " if settings and settings.get("target", 0) is None else "") + words
 
 

@@ -18,6 +18,7 @@ TRIGGERED = (
 CAUGHT = {
     "poisoned_rows_removed": "poisoned rows removed (TPR) %",
     "clean_rows_removed": "clean rows removed (FPR) %",
+    "cover_rows_removed": "cover rows removed %",
     "clean_rejection_rate": "clean images rejected %",
     "triggered_rejection_rate": "triggered images rejected %",
     "adversarial_rejection_rate": "adversarial images rejected %",
@@ -334,6 +335,8 @@ def _poison(record: dict) -> str:
 
 def _poisoned(seed: int, facts: dict) -> str:
     line = f"seed {seed}: {count(facts['rows'])} of {count(facts['of'])} training rows poisoned"
+    if "cover" in facts:
+        line += f", {count(facts['cover'])} cover rows (with the trigger and their own label; counted on their own)"
     if "surrogate" not in facts:
         return line
     clean, robust = (percent(facts["surrogate"][name]) for name in ("clean_accuracy", "robust_accuracy"))

@@ -60,11 +60,13 @@ class PoisonedData(NamedTuple):
     """The training data of the poisoned arms.
 
     train: makes them, crafting the poison if that has not been done; for the networks that are still to be trained.
-    rows: the `index` of those that are changed. facts: for the record.
+    rows: the `index` of the poisoned ones. cover: that of the cover rows, which are changed but keep their label.
+    facts: for the record.
     """
 
     train: Callable[[], Examples | HostData]
     rows: np.ndarray
+    cover: np.ndarray
     facts: dict
 
 

@@ -45,7 +45,7 @@ def load(experiment: Experiment, data_dir: str | None) -> Dataset:
     """The rows of the data set that the experiment uses. ValueError if the two do not fit."""
     used = experiment.data.used(experiment.data.load(data_dir))
     experiment.check(used.classes, used.train.image.shape[1:], len(used.train.label))
-    experiment.poison.select(jnp.asarray(used.train.label), stream_key(0, "poison"))  # raises if rows are too few
+    changed_rows(experiment.poison, used.train.label, 0)  # raises if rows are too few
     for analysis in experiment.analyses:
         analysis.check(used.test, experiment.poison)
     return used
@@ -73,25 +73,33 @@ def one_seed(job: Run, seed: int) -> tuple[PoisonedData, dict[str, dict]]:
     return poisoning, {arm.name: train_and_judge(job, seed, arm, poisoning) for arm in job.experiment.arms}
 
 
+def changed_rows(poison: Poison, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows [n] bool that become poisoned, and those that become cover rows. ValueError if they are too few."""
+    labels = jnp.asarray(labels)
+    chosen = poison.select(labels, stream_key(seed, "poison"))
+    return np.asarray(chosen), np.asarray(poison.cover(labels, chosen, stream_key(seed, "cover")))
+
+
 def poison_data(job: Run, seed: int) -> PoisonedData:
     """The training data as the attacker leaves it. Of a seed that is done only the facts are needed, which are kept."""
     poison, clean = job.experiment.poison, job.dataset.train
-    chosen = np.asarray(poison.select(jnp.asarray(clean.label), stream_key(seed, "poison")))
-    rows, crafted = clean.index[chosen], functools.cache(lambda: craft(job, seed, take(clean, chosen)))
+    chosen, covering = changed_rows(poison, clean.label, seed)
+    rows, cover = clean.index[chosen], clean.index[covering]
+    crafted = functools.cache(lambda: craft(job, seed, take(clean, chosen)))
 
     def facts() -> dict:
-        counted = {"rows": int(chosen.sum()), "of": len(chosen)}
+        counted = {"rows": len(rows), "of": len(chosen)} | ({"cover": len(cover)} if len(cover) else {})
         return counted | ({ATTACKER: crafted()[1]} if poison.needs_surrogate else {})
 
     def train() -> Examples | HostData:
         apply = poison.crafted(crafted()[0]) if poison.needs_surrogate else poison.apply
-        return training_data(job, lambda examples: poisoned(apply, examples, rows))
+        return training_data(job, lambda examples: poisoned(poison.apply_cover, poisoned(apply, examples, rows), cover))
 
     place = folder(job, seed, "poison.json")
     place.parent.mkdir(parents=True, exist_ok=True)
     kept = cached_json(place, facts, warn=say, share=distributed.from_primary)
     job.agenda.passed(key(job, seed, ATTACKER))
-    return PoisonedData(functools.cache(train), rows, kept)
+    return PoisonedData(functools.cache(train), rows, cover, kept)
 
 
 def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:

@@ -41,8 +41,8 @@ class Rows(NamedTuple):
 class Defended(NamedTuple):
     """The trained network of an arm, and the network to judge.
 
-    removed: the training rows that its defence removed. detection: how well its suspicion tells poisoned rows, empty
-    where it tells none.
+    removed: the training rows that its defence removed. detection: how well its suspicion tells poisoned rows from
+    clean ones, empty where it tells none.
     """
 
     fitted: Fitted
@@ -81,9 +81,10 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended
     believed = kept.index if shield.keep is None else kept.index[np.asarray(shield.keep)]
     believed = np.isin(whole.index, believed)
     _keep_rows(job, seed, arm, Rows(whole.index, believed, np.asarray([] if suspicion is None else suspicion)))
-    poisoned = np.isin(whole.index, poisoning.rows if arm.poisoned else ())
-    removed = metrics.removals(whole.label, poisoned, believed, job.dataset.classes)
-    found = {} if suspicion is None else detection(np.asarray(suspicion), poisoned)
+    changed = (poisoning.rows, poisoning.cover) if arm.poisoned else ((), ())
+    poisoned, cover = (np.isin(whole.index, rows) for rows in changed)
+    removed = metrics.removals(whole.label, poisoned, cover, believed, job.dataset.classes)
+    found = {} if suspicion is None else detection(np.asarray(suspicion), poisoned, ~cover)
     return Defended(fitted, shielded(victim, shield), removed, found)
 
 

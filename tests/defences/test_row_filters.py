@@ -100,5 +100,7 @@ def test_detection_counts_at_the_stated_false_positive_rate():
     found = detection(np.concatenate([clean, poisoned]), np.repeat([False, True], 100))
     assert found["tpr_at_0.01"] == 0.8 and found["tpr_at_0.05"] == 1.0 and 0.9 < found["auroc"] < 1
     assert detection(clean, np.zeros(100, bool)) == dict.fromkeys(DETECTION)
+    scores, kind = np.concatenate([clean, poisoned, np.full(50, 30.0)]), np.repeat([0, 1, 2], [100, 100, 50])
+    assert detection(scores, kind == 1, kind != 2) == found and detection(scores, kind == 1)["auroc"] < found["auroc"]
     with pytest.raises(ValueError, match="not finite"):
         detection(np.array([np.nan, 0.0]), np.array([True, False]))

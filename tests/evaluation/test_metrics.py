@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from poisonjax.attacks import PGD, Linf
 from poisonjax.evaluation import metrics
-from poisonjax.evaluation.metrics import Predictions, audit, catastrophic_overfitting, measure
+from poisonjax.evaluation.metrics import Predictions, audit, catastrophic_overfitting, measure, removals
 from poisonjax.evaluation.victim import network_victim
 from poisonjax.poisons import BadNets, CleanLabel
 from poisonjax.reports.statistics import summary, wilson
@@ -154,3 +154,10 @@ def test_catastrophic_overfitting_is_robustness_to_the_single_step_alone(accurac
     rows = [{"epoch": 0}, *({"robust_accuracy": value, "train_accuracy": single_step} for value in accuracies)]
     lines = catastrophic_overfitting(rows)
     assert bool(lines) == warned and all("catastrophic overfitting" in line for line in lines)
+
+
+def test_a_removed_cover_row_is_neither_a_poisoned_row_found_nor_a_clean_row_lost():
+    poisoned, cover, keep = (np.isin(np.arange(8), rows) for rows in ([0, 1, 2], [3, 4], [2, 3, 6, 7]))
+    found = {name: (of.numerator, of.denominator) for name, of in removals(LABELS, poisoned, cover, keep, 3).items()}
+    assert found == {"poisoned_rows_removed": (2, 3), "clean_rows_removed": (1, 3), "cover_rows_removed": (1, 2)}
+    assert "cover_rows_removed" not in removals(LABELS, poisoned, np.zeros(8, bool), keep, 3)

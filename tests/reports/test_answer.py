@@ -68,6 +68,13 @@ def test_a_network_counts_once(tmp_path):
     assert case.run.record["scale"] == "full", "the smaller look-alike must not speak beside it"
 
 
+def test_a_poison_around_another_is_named_with_it(tmp_path):
+    made = a_record("mnist_badnets", 0.9)
+    made["config"]["poison"] = {"type": "WithCover", "poison": {"type": "BadNets", "target": None}}
+    (case,) = found(tmp_path, made)
+    assert answer.poison(case) == "all-to-all BadNets with cover rows"
+
+
 def test_no_sentence_contradicts_a_row():
     cases = answer.cases(reading.collect(ROOT / "results").runs)
     sentences = answer.headline(cases).split("PGD adversarial training ")

@@ -14,6 +14,7 @@ from poisonjax.reports.table import LABELS, MAIN, count, has, mark, percent
 
 FACTS = {
     "rows": "training rows poisoned",
+    "cover": "cover rows: with the trigger and their own label, counted on their own",
     "of": "training rows",
     "surrogate.clean_accuracy": "clean accuracy of the attacker's surrogate",
     "surrogate.robust_accuracy": "PGD accuracy of the attacker's surrogate",
