@@ -71,7 +71,7 @@ def test_every_attack_has_a_row():
 @pytest.mark.parametrize(
     ("page", "module", "families"),
     [
-        ("poisons.md", poisons, (poisons.Poison, poisons.Trigger)),
+        ("poisons.md", poisons, (poisons.Poison, poisons.Wrapped, poisons.Trigger)),
         ("defences.md", training, (training.Objective,)),
         ("defences.md", defences, (defences.Defence,)),
     ],

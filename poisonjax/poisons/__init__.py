@@ -1,32 +1,52 @@
 """Training-time attacks: which rows change, how, and the trigger that exploits it at test time."""
 
-from poisonjax.poisons.apply import choose, count, poisoned
+from poisonjax.poisons.adaptive import AdaptiveBlend, AdaptivePatch, AdaptivePoison
+from poisonjax.poisons.apply import choose, choose_cover, count, poisoned
 from poisonjax.poisons.badnets import BadNets
-from poisonjax.poisons.base import Poison, SurrogatePoison
+from poisonjax.poisons.base import Poison, SurrogatePoison, Wrapped
 from poisonjax.poisons.blended import Blend, SignPattern
 from poisonjax.poisons.clean_label import CleanLabel
+from poisonjax.poisons.cover import WithCover
+from poisonjax.poisons.low_frequency import LowFrequency
 from poisonjax.poisons.no_poison import NoPoison
+from poisonjax.poisons.noisy_labels import NoisyLabels
+from poisonjax.poisons.random_place import RandomPlace
+from poisonjax.poisons.sample_specific import SampleSpecific
 from poisonjax.poisons.sig import SIG, Sinusoid
-from poisonjax.poisons.triggers import BrightSquare, Corners, FourPixels, PatternTrigger, Trigger
-from poisonjax.poisons.wanet import Warp
+from poisonjax.poisons.together import Together
+from poisonjax.poisons.triggers import BrightSquare, Corners, FourPixels, PatternTrigger, Tile, Trigger
+from poisonjax.poisons.wanet import NoisyWarp, Warp
 
 __all__ = [
     "SIG",
+    "AdaptiveBlend",
+    "AdaptivePatch",
+    "AdaptivePoison",
     "BadNets",
     "Blend",
     "BrightSquare",
     "CleanLabel",
     "Corners",
     "FourPixels",
+    "LowFrequency",
     "NoPoison",
+    "NoisyLabels",
+    "NoisyWarp",
     "PatternTrigger",
     "Poison",
+    "RandomPlace",
+    "SampleSpecific",
     "SignPattern",
     "Sinusoid",
     "SurrogatePoison",
+    "Tile",
+    "Together",
     "Trigger",
     "Warp",
+    "WithCover",
+    "Wrapped",
     "choose",
+    "choose_cover",
     "count",
     "poisoned",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from poisonjax.types import Array
 
+CORNERS = ("upper_left", "upper_right", "lower_left", "lower_right")
 # Turner et al. 2019, section 4.4, as their code has it: left corners; the right ones are its mirror image.
 _CHECKER = np.array([[1, -1, -1], [-1, 1, -1], [1, -1, 1]], np.int8)
 
@@ -90,6 +91,35 @@ class Corners(PatternTrigger):
         signs = _blank(self, 6, height, width)
         signs[:3, :3] = signs[-3:, :3] = _CHECKER
         signs[:3, -3:] = signs[-3:, -3:] = _CHECKER[:, ::-1]
+        return signs
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile(PatternTrigger):
+    """Random bright and dark pixels, size x size of them, in one corner of the image.
+
+    corner: one of CORNERS, each of which has pixels of its own. size: at least 1 pixel. ValueError for impossible
+    values.
+    """
+
+    corner: str = "upper_left"
+    size: int = 5
+    amplitude: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.corner not in CORNERS:
+            raise ValueError(f"corner must be one of {', '.join(CORNERS)}, got {self.corner!r}")
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+
+    def pattern(self, height: int, width: int) -> np.ndarray:
+        """[h w] of 1 (brighten), -1 (darken) and 0 (leave)."""
+        signs = _blank(self, self.size, height, width)
+        rows = slice(self.size) if self.corner.startswith("upper") else slice(-self.size, None)
+        columns = slice(self.size) if self.corner.endswith("left") else slice(-self.size, None)
+        draw = np.random.default_rng(CORNERS.index(self.corner))
+        signs[rows, columns] = draw.choice(np.array([-1, 1], np.int8), (self.size, self.size))
         return signs
 
 

@@ -13,19 +13,30 @@ from poisonjax.attacks import APGD, L2, PGD, Linf
 from poisonjax.overrides import members
 from poisonjax.poisons import (
     SIG,
+    AdaptiveBlend,
+    AdaptivePatch,
     BadNets,
     Blend,
     BrightSquare,
     CleanLabel,
     Corners,
     FourPixels,
+    LowFrequency,
+    NoisyLabels,
+    NoisyWarp,
     NoPoison,
     Poison,
+    RandomPlace,
+    SampleSpecific,
     SignPattern,
     Sinusoid,
     SurrogatePoison,
+    Tile,
+    Together,
     Trigger,
     Warp,
+    WithCover,
+    Wrapped,
     poisoned,
 )
 from poisonjax.types import Examples, take, to_unit
@@ -65,9 +76,19 @@ POISONS = {
     "clean_label_l2": CleanLabel(rate=1.0, target=4, attack=TWO),
     "sig": SIG(rate=0.4, target=1),
     "no_poison": NoPoison(),
+    "adaptive_blend": AdaptiveBlend(rate=0.1, cover_rate=0.15, target=3),
+    "adaptive_patch": AdaptivePatch(rate=0.1, cover_rate=0.2, target=3),
+    "badnets_noisy_labels": NoisyLabels(BadNets(rate=0.3, target=3), 0.5),
+    "badnets_noisy_labels_with_cover": WithCover(NoisyLabels(BadNets(rate=0.1, target=3)), 0.2, Corners()),
+    "badnets_all_to_all_with_cover": WithCover(BadNets(rate=0.1, trigger=Corners(0.3)), 0.2),
+    "clean_label_with_cover": WithCover(CleanLabel(rate=0.5, target=2, attack=TWO), 0.1),
 }
 # the rows that are poisoned: so many of how many that could be
 POOLS = {
+    AdaptiveBlend: lambda poison, labels: (poison.rate, len(labels)),
+    AdaptivePatch: lambda poison, labels: (poison.rate, len(labels)),
+    NoisyLabels: lambda poison, labels: POOLS[type(poison.poison)](poison.poison, labels),
+    WithCover: lambda poison, labels: POOLS[type(poison.poison)](poison.poison, labels),
     BadNets: lambda poison, labels: (poison.rate, len(labels)),
     CleanLabel: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     SIG: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
@@ -84,8 +105,14 @@ TRIGGERS = {
     "sign_pattern": SignPattern(),
     "sinusoid": Sinusoid(),
     "warp": Warp(),
+    "noisy_warp": NoisyWarp(),
+    "tile": Tile("lower_left"),
+    "low_frequency": LowFrequency(),
+    "sample_specific": SampleSpecific(),
+    "random_place": RandomPlace(FourPixels(0.5)),
+    "together": Together((BrightSquare(2), Tile())),
 }
-PIXELS = {"four_pixels": 4, "square": 9, "corners": 36}
+PIXELS = {"four_pixels": 4, "square": 9, "corners": 36, "tile": 25}
 
 
 def of_poisonjax(family):
@@ -109,27 +136,45 @@ def apply_of(poison, examples, chosen):
     return poison.crafted(crafted_rows(poison, examples, chosen)) if poison.needs_surrogate else poison.apply
 
 
+def cover_rows(poison, examples, chosen, seed=1):
+    return np.asarray(poison.cover(jnp.asarray(examples.label), jnp.asarray(chosen), jax.random.key(seed)))
+
+
+def attacked(poison, examples, rows, cover, apply):
+    """The rows as a run has them."""
+    return poisoned(poison.apply_cover, poisoned(apply, examples, rows), cover)
+
+
+def innermost(poison):
+    return innermost(poison.poison) if isinstance(poison, Wrapped) else poison
+
+
 @pytest.mark.parametrize("name", POISONS)
 def test_exactly_the_promised_rows_change(name, examples):
     poison = POISONS[name]
     chosen, (rate, pool) = chosen_rows(poison, examples), POOLS[type(poison)](poison, examples.label)
     assert chosen.dtype == bool and chosen.sum() == round(rate * pool)
-    after = jax.tree.map(np.asarray, poisoned(apply_of(poison, examples, chosen), examples, examples.index[chosen]))
+    cover = cover_rows(poison, examples, chosen)
+    assert cover.dtype == bool and cover.sum() == round(getattr(poison, "cover_rate", 0) * ROWS)
+    assert not (cover & chosen).any()
+    apply, index = apply_of(poison, examples, chosen), examples.index
+    after = jax.tree.map(np.asarray, attacked(poison, examples, index[chosen], index[cover], apply))
     chex.assert_trees_all_equal_shapes_and_dtypes(after, examples)
-    np.testing.assert_array_equal(after.image[~chosen], examples.image[~chosen])
     np.testing.assert_array_equal(after.label[~chosen], examples.label[~chosen])
     np.testing.assert_array_equal(after.index, examples.index)
     changed = (after.image != examples.image).any((1, 2, 3))
-    np.testing.assert_array_equal(changed, chosen)
+    np.testing.assert_array_equal(changed, chosen | cover)
 
 
 @pytest.mark.parametrize("name", POISONS)
 def test_a_stream_gives_the_same_rows_and_pixels(name, examples):
     poison = POISONS[name]
     chosen = chosen_rows(poison, examples)
-    apply, rows = apply_of(poison, examples, chosen), examples.index[chosen]
-    whole = poisoned(apply, examples, rows)
-    batches = [poisoned(apply, take(examples, slice(at, at + 37)), rows) for at in range(0, ROWS, 37)]
+    apply = apply_of(poison, examples, chosen)
+    rows, cover = (examples.index[each] for each in (chosen, cover_rows(poison, examples, chosen)))
+    whole = attacked(poison, examples, rows, cover, apply)
+    parts = [take(examples, slice(at, at + 29)) for at in range(0, ROWS, 29)]
+    batches = [attacked(poison, part, rows, cover, apply) for part in parts]
     chex.assert_trees_all_equal(whole, jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches))
 
 
@@ -138,6 +183,9 @@ def test_the_draw_depends_on_the_key_alone(name, examples):
     first, again, other = (chosen_rows(POISONS[name], examples, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert getattr(POISONS[name], "rate", 1.0) == 1.0 or (first != other).any()
+    first, again, other = (cover_rows(POISONS[name], examples, first, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not hasattr(POISONS[name], "cover_rate") or (first != other).any()
 
 
 @pytest.mark.parametrize("name", POISONS)
@@ -145,7 +193,7 @@ def test_a_poison_keeps_what_the_rest_relies_on(name, examples):
     poison, image = POISONS[name], to_unit(jnp.asarray(examples.image))
     assert hash(poison) == hash(dataclasses.replace(poison)) and poison == dataclasses.replace(poison)
     assert poison.classes == CLASSES and poison.poisons == (name != "no_poison")
-    assert poison.needs_surrogate == isinstance(poison, SurrogatePoison)
+    assert poison.needs_surrogate == isinstance(innermost(poison), SurrogatePoison)
     targets, shown = poison.target_labels(jnp.asarray(examples.label)), poison.apply_trigger(image)
     chex.assert_trees_all_equal_shapes_and_dtypes(targets, jnp.asarray(examples.label))
     chex.assert_trees_all_equal_shapes_and_dtypes(shown, image)
@@ -189,6 +237,7 @@ def test_to_one_class_leaves_a_single_target():
     assert BadNets(0.2, trigger=BrightSquare()).to_one_class() == BadNets(0.2, 0, BrightSquare())
     others = [poison for name, poison in POISONS.items() if not name.startswith("badnets")]
     assert [poison.to_one_class() for poison in [BadNets(target=3), *others]] == [BadNets(target=3), *others]
+    assert WithCover(BadNets(0.2)).to_one_class() == WithCover(BadNets(0.2, 0))
 
 
 @pytest.mark.parametrize("name", TRIGGERS)
@@ -275,6 +324,7 @@ def test_a_trigger_that_does_not_fit_the_images_is_refused_before_training(trigg
 
 
 SIDES = {"four_pixels": 4, "four_pixels_faint": 4, "square": 3, "square_large": 12, "corners": 6, "corners_faint": 6}
+SIDES |= {"tile": 5}
 
 
 @pytest.mark.parametrize("name", SIDES)
@@ -290,6 +340,11 @@ def test_a_poison_without_classes_is_refused():
 
     with pytest.raises(ValueError, match="Unfinished needs the field classes, the number of classes"):
         Unfinished()
+
+
+def covered(poison):
+    """The cover rows among ten, one of each class."""
+    return poison.cover(jnp.arange(10), poison.select(jnp.arange(10), jax.random.key(0)), jax.random.key(1))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +366,26 @@ def test_a_poison_without_classes_is_refused():
         (lambda: Warp(grid=1), "grid must be at least 2"),
         (lambda: Warp(strength=0.0), "strength must be above 0"),
         (lambda: SIG(rate=0.0), "rate must lie"),
+        (lambda: WithCover(cover_rate=1.5), r"cover_rate must lie in \(0, 1\], got 1.5"),
+        (lambda: AdaptiveBlend(cover_rate=0.0), "cover_rate must lie"),
+        (lambda: AdaptiveBlend(grid=0), "grid must be at least 1"),
+        (lambda: AdaptiveBlend(pieces=17), "pieces must be 1 to 16, those of the grid, got 17"),
+        (lambda: AdaptivePatch(opacities=(1.0,)), "opacities must be one for each of the 4 triggers, .* got 1"),
+        (lambda: AdaptivePatch(opacities=(0.5, 0.5, 0.5, 2.0)), r"opacities must lie in \(0, 1\]"),
+        (lambda: NoisyLabels(share=1.0), r"share must lie in \(0, 1\), got 1.0"),
+        (lambda: LowFrequency(0.0), "amplitude must lie"),
+        (lambda: LowFrequency(waves=1), "waves must be at least 2"),
+        (lambda: SampleSpecific(2.0), "amplitude must lie"),
+        (lambda: Together(()), "triggers must hold at least one"),
+        (lambda: Tile("middle"), "corner must be one of upper_left, .*, got 'middle'"),
+        (lambda: Tile(size=0), "size must be at least 1"),
+        (lambda: NoisyWarp(noise=0.0), "noise must be above 0"),
         (lambda: BadNets(1.0, target=3).select(jnp.arange(10), jax.random.key(0)), "10 rows are to be .* only 9"),
+        (lambda: covered(WithCover(BadNets(0.5, target=3), 0.5)), "5 rows are to be cover rows, but only 4 can be"),
+        (
+            lambda: covered(WithCover(AdaptiveBlend(0.1, 0.1))),
+            "AdaptiveBlend has cover rows of its own; set its cover_",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(build, message):
