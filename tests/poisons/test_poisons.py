@@ -1,6 +1,7 @@
 """Contracts of poisons and triggers: exactly the promised rows change, the same ones in memory and in a stream."""
 
 import dataclasses
+import json
 
 import chex
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 from experiments import mnist_badnets
 from poisonjax.attacks import APGD, L2, PGD, Linf
-from poisonjax.overrides import members
+from poisonjax.overrides import from_json, members, to_json
 from poisonjax.poisons import (
     SIG,
     AdaptiveBlend,
@@ -156,7 +157,7 @@ def test_exactly_the_promised_rows_change(name, examples):
     assert chosen.dtype == bool and chosen.sum() == round(rate * pool)
     cover = cover_rows(poison, examples, chosen)
     assert cover.dtype == bool and cover.sum() == round(getattr(poison, "cover_rate", 0) * ROWS)
-    assert not (cover & chosen).any()
+    assert not (cover & chosen).any() and (poison.target_labels(examples.label) != examples.label)[cover].all()
     apply, index = apply_of(poison, examples, chosen), examples.index
     after = jax.tree.map(np.asarray, attacked(poison, examples, index[chosen], index[cover], apply))
     chex.assert_trees_all_equal_shapes_and_dtypes(after, examples)
@@ -192,6 +193,7 @@ def test_the_draw_depends_on_the_key_alone(name, examples):
 def test_a_poison_keeps_what_the_rest_relies_on(name, examples):
     poison, image = POISONS[name], to_unit(jnp.asarray(examples.image))
     assert hash(poison) == hash(dataclasses.replace(poison)) and poison == dataclasses.replace(poison)
+    assert from_json(json.loads(json.dumps(to_json(poison))), Poison) == poison
     assert poison.classes == CLASSES and poison.poisons == (name != "no_poison")
     assert poison.needs_surrogate == isinstance(innermost(poison), SurrogatePoison)
     targets, shown = poison.target_labels(jnp.asarray(examples.label)), poison.apply_trigger(image)
@@ -249,6 +251,7 @@ def test_a_trigger_changes_each_image_on_its_own_and_within_the_range(name):
     np.testing.assert_array_equal(trigger(image[3:]), shown[3:])
     np.testing.assert_allclose(jax.jit(trigger)(image), shown, atol=1e-6)
     assert hash(trigger) == hash(dataclasses.replace(trigger))
+    assert from_json(json.loads(json.dumps(to_json(trigger))), Trigger) == trigger
 
 
 @pytest.mark.parametrize("name", PIXELS)

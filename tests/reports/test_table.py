@@ -167,6 +167,17 @@ def test_numbers_that_are_no_percentage(mean, std, words):
     assert table.plain({"mean": mean, "std": std}) == words
 
 
+def test_cover_rows_are_said_to_be_counted_on_their_own():
+    made = synthetic.defended_record()
+    made["poison"][0]["cover"] = 80
+    made["arms"]["filter"]["cover_rows_removed"] = made["arms"]["filter"]["clean_rows_removed"]
+    page = shown(made)
+    assert "rows poisoned, 80 cover rows (with the trigger and their own label; counted on" in page["Poison"]
+    header, filtered, detector = rows(page["Rows removed and images rejected"])
+    place = header.index("cover rows removed %")
+    assert filtered[place] == filtered[header.index("clean rows removed (FPR) %")] and detector[place] == "–"
+
+
 def test_poison_has_its_rows_and_the_surrogate():
     made = copy.deepcopy(synthetic.record())
     made["poison"][0]["surrogate"] = {"clean_accuracy": 0.95, "robust_accuracy": 0.5}
