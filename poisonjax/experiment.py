@@ -6,7 +6,7 @@ import numpy as np
 
 from poisonjax import data as datasets
 from poisonjax.attacks import AutoAttack, LossAttack
-from poisonjax.data import Dataset
+from poisonjax.data import Dataset, Reading
 from poisonjax.data.subsets import All, Subset
 from poisonjax.defences.base import Defence
 from poisonjax.evaluation.analysis import Analysis
@@ -22,20 +22,21 @@ from poisonjax.types import take
 class Data:
     """A data set and which of its rows are used.
 
-    name: a tfds data set that `poisonjax.data.load` knows. train, test: the rows. clean: rows of the training split
-    that the defender trusts, for defences that need some; they are taken away before `train`, so that no network trains
-    on them. For data of one's own, a frozen dataclass derived from this one, with a `load` that returns
-    `poisonjax.data.from_arrays(...)`.
+    name: what `poisonjax.data.load` knows, as `mnist` or `folder:PATH`. train, test: the rows. clean: rows of the
+    training split that the defender trusts, for defences that need some; they are taken away before `train`, so that no
+    network trains on them. reading: how images of one's own are read; None for the usual way. For data that no origin
+    reads, a frozen dataclass derived from this one, with a `load` that returns `poisonjax.data.from_arrays(...)`.
     """
 
     name: str
     train: Subset = All()
     test: Subset = All()
     clean: Subset | None = None
+    reading: Reading | None = None
 
     def load(self, data_dir: str | None) -> Dataset:
         """The whole data set, below `data_dir` (None: tfds's own default). ValueError where that fails."""
-        return datasets.load(self.name, data_dir)
+        return datasets.load(self.name, data_dir, self.reading)
 
     def used(self, whole: Dataset) -> Dataset:
         """The rows of the whole data set that are used. ValueError, naming the subset, if it does not have them."""

@@ -184,7 +184,7 @@ def smoke(tmp_path_factory, data_dir):
         return workdirs[name]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda name, folder: like_cifar10() if name == "cifar10" else load(name, folder))
+        patch.setattr(data, "load", lambda name, *more: like_cifar10() if name == "cifar10" else load(name, *more))
         yield run
 
 

@@ -1,7 +1,9 @@
-"""Data sets: tfds records as `Examples`, prepared offline if need be and read without TensorFlow."""
+"""Data sets as `Examples`: those of tfds, prepared offline if need be, and one's own; all without TensorFlow."""
 
 from poisonjax.data.arrays import from_arrays
-from poisonjax.data.dataset import Dataset, load
+from poisonjax.data.dataset import Dataset
+from poisonjax.data.loading import load
+from poisonjax.data.origin import Origin, Reading
 from poisonjax.data.sources import DataError
 
-__all__ = ["DataError", "Dataset", "from_arrays", "load"]
+__all__ = ["DataError", "Dataset", "Origin", "Reading", "from_arrays", "load"]

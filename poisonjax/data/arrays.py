@@ -30,6 +30,14 @@ def from_arrays(name: str, train: Split, test: Split, label_names: tuple[str, ..
     )
 
 
+def class_ranks(labels: np.ndarray) -> np.ndarray:
+    """The place of each row among those of its class, from 0: labels [n] -> [n]."""
+    order = np.argsort(labels, kind="stable")
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
+    return ranks
+
+
 def _checked(where: str, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     image, label = np.asarray(image), np.asarray(label)
     if image.ndim != 4 or not len(image):

@@ -2,12 +2,14 @@
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Iterable, Sequence
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from poisonjax.data import prepare
 from poisonjax.runtime import files
 
 Spec = tuple[tuple[int, ...], type]  # shape and dtype of one array
@@ -40,6 +42,15 @@ def read(path: Path, mark: bytes, specs: Sequence[Spec]) -> list[np.ndarray] | N
         np.frombuffer(content, dtype, prod(shape), offset).reshape(shape)
         for (shape, dtype), offset in zip(specs, offsets[:-1], strict=True)
     ]
+
+
+def store(root: Path, path: Path, mark: bytes, arrays: Iterable[np.ndarray]) -> None:
+    """`write` while `root`, created if absent, is locked; a failure is a warning only."""
+    try:
+        with prepare.locked(root):
+            write(path, mark, arrays)
+    except OSError as error:
+        logging.getLogger(__name__).warning("%s cannot be written (%s); the next run decodes again", path, error)
 
 
 def write(path: Path, mark: bytes, arrays: Iterable[np.ndarray]) -> None:

@@ -1,8 +1,9 @@
 """Data sets in memory, with the digest of their content."""
 
-import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,13 +18,15 @@ _BATCH = 1000
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A tfds data set in memory: read-only numpy arrays, rows in the order of the tfds split.
+    """A data set in memory: numpy arrays, rows of a tfds data set in the order of its splits.
 
-    version: of the tfds data set.
+    name: of a known data set, or `kind:place`. version: of the tfds data set.
     train, test: image [n h w c] uint8, label [n] int32 below `classes`, index [n] int32 = 0 .. n-1.
     label_names: of the classes; () where they have none but their numbers.
     clean: rows of the training split that are not trained on and known to be clean, or None.
     sha256: hex digest of train image, train label, test image, test label, in this order, in C order.
+    names: names[i] is the file, or the row of a file, that the training row of index i was read from; () if unknown.
+    facts: how data of one's own were read, for the record: numbers and texts by name.
     """
 
     name: str
@@ -34,13 +37,14 @@ class Dataset:
     sha256: str
     label_names: tuple[str, ...] = ()
     clean: Examples | None = None
+    names: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load(name: str, data_dir: str | None = None) -> Dataset:
-    """Load `mnist`, `cifar10` or `mnist_5k` from `data_dir` (None: tfds's own default).
+def load_known(name: str, data_dir: str | None = None) -> Dataset:
+    """A data set of `sources.SOURCES` from `data_dir` (None: tfds's own default), prepared first if it is missing.
 
-    A data set that is missing is prepared first: mnist_5k without a network, the others by tfds's download manager. It
-    is decoded once and then read from a cache beside the record files. DataError, with the command to run, if that
+    It is decoded once and then read from a cache beside the record files. DataError, with the command to run, if that
     fails; DataError if the content does not have the official digest.
     """
     builder, expected = prepare.prepared(name, data_dir), find(name).sha256
@@ -60,7 +64,7 @@ def _arrays(builder, expected: str) -> list[np.ndarray]:
     arrays = _decode(builder)
     if cache.digest(arrays) != expected:
         raise DataError(f"{builder.data_dir} is not the official {builder.name}; delete it and prepare it again")
-    _store(Path(builder.data_dir_root), path, mark, arrays)
+    cache.store(Path(builder.data_dir_root), path, mark, arrays)
     return arrays
 
 
@@ -82,11 +86,3 @@ def _concatenated(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
     label = f"decoding {builder.name} {split}"
     parts = list(tqdm(batches(builder, split, _BATCH), label, total, leave=False, unit="batch", disable=None))
     return np.concatenate([part.image for part in parts]), np.concatenate([part.label for part in parts])
-
-
-def _store(root: Path, path: Path, mark: bytes, arrays: list[np.ndarray]) -> None:
-    try:
-        with prepare.locked(root):
-            cache.write(path, mark, arrays)
-    except OSError as error:
-        logging.getLogger(__name__).warning("%s cannot be written (%s); the next run decodes again", path, error)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from poisonjax.data import records
+from poisonjax.data.arrays import class_ranks
 from poisonjax.data.sources import DataError, Splits
 
 _SHA256 = "102ee58811198a76b72f91879fb841db79151d4f44542e2fd3f0e1d39dcdea73"  # images uint8, then labels int32
@@ -47,11 +48,8 @@ def splits() -> Splits:
     images, labels = _shipped()
     digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     order = np.array(sorted(range(len(images)), key=digests.__getitem__))
-    rank = np.empty(len(images), int)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    train = rank < _TRAIN_PER_CLASS
+    train = np.zeros(len(images), bool)
+    train[order] = class_ranks(labels[order]) < _TRAIN_PER_CLASS
     return {"train": (images[train], labels[train]), "test": (images[~train], labels[~train])}
 
 

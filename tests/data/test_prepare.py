@@ -290,7 +290,7 @@ def test_damaged_folder_is_named_in_one_line(damage, message, copied):
 
 def test_unknown_name_is_refused_with_the_known_ones(tmp_path):
     for call in (lambda: load("imagenet", str(tmp_path)), lambda: stream("imagenet", "train", str(tmp_path))):
-        with pytest.raises(DataError, match=r"^unknown data set 'imagenet': allowed are mnist, cifar10, mnist_5k$"):
+        with pytest.raises(DataError, match=r"^unknown data set 'imagenet': allowed are mnist, cifar10, mnist_5k"):
             call()
 
 
