@@ -1,6 +1,8 @@
 """Experiments: frozen dataclasses that hold everything a result depends on, except the seed."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,6 +47,12 @@ class Data:
             clean = self.clean(whole.train)
             rest = take(whole.train, ~np.isin(whole.train.index, clean.index))
         return dataclasses.replace(whole, train=self.train(rest), test=self.test(whole.test), clean=clean)
+
+
+def loader(data_dir: str | None) -> Callable[[Data], Dataset]:
+    """A function data -> the whole data set below data_dir, which loads each but once, whatever rows of it are used."""
+    load = functools.cache(lambda data: data.load(data_dir))
+    return lambda data: load(dataclasses.replace(data, train=All(), test=All(), clean=None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +203,32 @@ class Experiment:
         """The training settings of an arm."""
         return dataclasses.replace(self.train, optimizer=arm.optimizer or self.train.optimizer)
 
+    def fitted(self, data: Data, whole: Dataset) -> "Experiment":
+        """The experiment on data of one's own, of which this is the whole data set: with its number of classes.
+
+        Its subsets of rows are those that the experiment uses, fitted. Nothing is left to be compared with the report.
+        ValueError, naming the data, if a part does not allow so many classes.
+        """
+        fitted = dataclasses.replace(data, train=data.train.fitted(), test=data.test.fitted())
+        arms = [
+            dataclasses.replace(arm, model=arm.model and dataclasses.replace(arm.model, classes=whole.classes))
+            for arm in self.arms
+        ]
+        try:
+            return dataclasses.replace(
+                self,
+                title=f"The experiment {self.name} on {data.name}.",
+                paper_table="",
+                data=fitted,
+                model=dataclasses.replace(self.model, classes=whole.classes),
+                poison=dataclasses.replace(self.poison, classes=whole.classes),
+                arms=tuple(arms),
+                reported=(),
+                caveats=(),
+            )
+        except ValueError as error:
+            raise ValueError(f"{data.name} has {whole.classes} classes: {error}") from None
+
     def check(self, classes: int, shape: tuple[int, ...], rows: int) -> None:
         """ValueError if it does not fit a data set of so many classes, images [h w c] and training rows."""
         if self.model.classes != classes:
@@ -210,6 +244,17 @@ class Experiment:
         for where, training in (("train", self.train), ("surrogate.train", surrogate)):
             if training is not None and training.batch > rows:
                 raise ValueError(f"{where}.batch must be at most the {rows} training rows, got {training.batch}")
+
+    def check_parts(self, shape: tuple[int, ...]) -> None:
+        """ValueError if a network cannot take images [h w c], or an attack so few classes. Nothing is computed."""
+        for model in {self.model_of(arm): None for arm in self.arms}:
+            model.check(shape)
+        for where, attack in self.attacks().items():
+            if self.model.classes < attack.fewest_classes:
+                raise ValueError(
+                    f"{where} needs at least {attack.fewest_classes} classes, {self.data.name} has "
+                    f"{self.model.classes}; set another, or --set {where}=none if that is allowed"
+                )
 
     def attacks(self) -> dict[str, LossAttack]:
         """Every attack in use that has a ball, by its path."""

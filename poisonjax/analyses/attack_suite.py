@@ -10,12 +10,13 @@ import numpy as np
 from poisonjax.attacks import Attack
 from poisonjax.evaluation import attack_run, masking
 from poisonjax.evaluation.analysis import Analysis, Figure, Subject, Table
+from poisonjax.poisons.base import Poison
 from poisonjax.reports import statistics
 from poisonjax.reports.images import Column, class_name, sheet
 from poisonjax.reports.table import plain, spread
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import cached_json, load_arrays, save_arrays
-from poisonjax.types import take, to_unit
+from poisonjax.types import Examples, take, to_unit
 
 HEADER = ["arm", "attack", "robust accuracy %", "median L2", "median Linf", "gradients", "queries", "images/s"]
 
@@ -60,6 +61,14 @@ class AttackSuite(Analysis):
         names = [named.name for named in self.attacks]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"attacks must have different names, got {twice[0]} twice")
+
+    def check(self, examples: Examples, poison: Poison) -> None:
+        """ValueError if an attack needs more classes."""
+        for named in self.attacks:
+            if poison.classes < named.attack.fewest_classes:
+                raise ValueError(
+                    f"attack {named.name} needs at least {named.attack.fewest_classes} classes, got {poison.classes}"
+                )
 
     def collect(self, subject: Subject) -> Collected:
         """A few images, clean and under every attack; attacks that were run already are not repeated."""

@@ -3,7 +3,7 @@ robustness with an ensemble of diverse parameter-free attacks")."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -219,6 +219,8 @@ class TargetedAPGD(_AutoPGD):
     """
 
     targets: int = 9
+
+    fewest_classes: ClassVar[int] = 4
 
     def __post_init__(self):
         super().__post_init__()

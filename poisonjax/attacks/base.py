@@ -55,6 +55,11 @@ class Attack(abc.ABC):
         return self.cost.gradients > 1
 
     @property
+    def fewest_classes(self) -> int:
+        """The fewest classes that a network must have for it."""
+        return max((attack.fewest_classes for _, attack in self.stages), default=2)
+
+    @property
     def single_step(self) -> bool:
         """True for an attack that takes one gradient step."""
         return self.cost.gradients == 1
@@ -78,6 +83,11 @@ class LossAttack(Attack):
 
         scale in [0, 1], which may be traced, shrinks the ball and the steps: the eps warm-up of adversarial training.
         """
+
+    @property
+    def fewest_classes(self) -> int:
+        """Those that its loss needs."""
+        return self.loss.fewest_classes
 
     @property
     @abc.abstractmethod

@@ -14,10 +14,12 @@ from poisonjax.types import Array
 class Loss(abc.ABC):
     """A loss for attacks to raise. A new one is a frozen dataclass with `__call__`.
 
-    takes_probabilities: True if it takes probabilities [b k] in place of labels [b].
+    takes_probabilities: True if it takes probabilities [b k] in place of labels [b]. fewest_classes: for which it is
+    defined.
     """
 
     takes_probabilities: ClassVar[bool] = False
+    fewest_classes: ClassVar[int] = 2
 
     @abc.abstractmethod
     def __call__(self, logits: Array, labels: Array) -> Array:
@@ -50,8 +52,10 @@ class DLR(Loss):
     below 3 classes.
     """
 
+    fewest_classes: ClassVar[int] = 3
+
     def __call__(self, logits: Array, labels: Array) -> Array:
-        top = _largest(logits, 3, "the DLR loss")
+        top = _largest(logits, DLR.fewest_classes, "the DLR loss")
         return Margin()(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
 
 

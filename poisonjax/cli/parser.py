@@ -136,8 +136,9 @@ def asks_for_help(words: list[str]) -> bool:
 
 
 def complain(prog: str, error: object, status: int) -> int:
-    """Print one line on standard error; return the status."""
-    print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+    """Print one line on standard error, and one for each note of an exception; return the status."""
+    lines = [f"{prog}: {error}", *getattr(error, "__notes__", ())]
+    print("\n  ".join(" ".join(line.split()) for line in lines), file=sys.stderr)
     return status
 
 

@@ -21,6 +21,9 @@ def parser(prog: str) -> Parser:
     flag.text("workdir", "folder, or gs://... of a bucket, of the run; default: runs/<experiment>/<scale>")
     flag.choice("scale", "auto is small on a CPU, else paper", ("auto", *reversed(SCALES)), "auto")
     flag.text("data_dir", "folder of the tfds data sets; default: tfds's own")
+    flag.text("data", "instead of the experiment's: a name, or folder:, npz:, parquet:PATH or tfds:NAME; docs/data.md")
+    flag.whole("image_size", "side in pixels of the square that images of a folder or of parquet become", least=1)
+    flag.switch("skip_broken", "leave out what cannot be read of them, instead of refusing all")
     flag.whole("seeds", "number of seeds; more on the same workdir add to those done", least=1, default=1)
     flag.repeated("set", "section.field=value, as in poison.rate=.05")
     flag.repeated("sweep", "section.field=value,value; every combination is a run")
@@ -76,42 +79,66 @@ def _start(args: SimpleNamespace, prog: str) -> int:
 
 def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack, last_words: str) -> Callable[[], int]:
     """The work that the flags ask for, in a workdir locked until the stack closes. ValueError on bad input."""
+    from poisonjax.experiment import loader
     from poisonjax.reports.console import say
     from poisonjax.runs import job, runner, start, sweep
+    from poisonjax.runtime.compilation import user_cache
+
+    _use_machine(args)
+    asked = [*_data(args), *args.set]
+    if args.estimate:
+        return functools.partial(_estimate, experiments.build(args.experiment, "paper"))
+    scale, why = _scale(args.scale)
+    whole = loader(args.data_dir)
+    load = functools.partial(runner.load, whole=whole)
+    plan = experiments.configured(args.experiment, scale, asked, whole)
+    if args.sweep:
+        if args.distributed:
+            raise ValueError("--sweep runs in one process, on all its devices; leave out --distributed")
+        points = sweep.grid(plan, sweep.axes(args.sweep, asked), load)
+        config, home = sweep.identity(plan, scale, asked, points), sweep.home(plan, scale, points)
+        work, dataset = functools.partial(sweep.run, points=points), points[0].dataset
+        plans = [point.experiment for point in points]
+    else:
+        dataset, home = load(plan), f"runs/{plan.name}/{scale}"
+        config, work, plans = job.identity(plan, scale, dataset), _single, [plan]
+    shared = None if args.shared_networks == "none" else args.shared_networks or str(user_cache() / "networks")
+    settings = start.Settings(
+        args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, shared, BEGAN, last_words
+    )
+    source = args.experiment if args.experiment.lower().removesuffix(".py") not in experiments.names() else ""
+    opened = start.opened(plan, dataset, config, settings, scale, asked, source)
+    made = stack.enter_context(opened)
+    say(f"{plan.name}: {scale} scale ({why})")
+    for line in doubts(plans, experiments.configured(args.experiment, scale, [])):
+        say(f"warning: {line}")
+    return functools.partial(work, made)
+
+
+def _use_machine(args: SimpleNamespace) -> None:
+    """Compiled programs and devices as the flags ask for them."""
     from poisonjax.runtime import distributed
-    from poisonjax.runtime.compilation import enable_compilation_cache, user_cache
+    from poisonjax.runtime.compilation import enable_compilation_cache
 
     enable_compilation_cache(args.compilation_cache)
     if args.cpu_devices > 1:
         distributed.split_cpu(args.cpu_devices)
     if args.distributed:
         distributed.initialize()
-    if args.estimate:
-        return functools.partial(_estimate, experiments.build(args.experiment, "paper"))
-    scale, why = _scale(args.scale)
-    plan = experiments.configured(args.experiment, scale, args.set)
-    load = functools.partial(runner.load, data_dir=args.data_dir)
-    if args.sweep:
-        if args.distributed:
-            raise ValueError("--sweep runs in one process, on all its devices; leave out --distributed")
-        points = sweep.grid(plan, sweep.axes(args.sweep, args.set), load)
-        config, home = sweep.identity(plan, scale, args.set, points), sweep.home(plan, scale, points)
-        work, dataset = functools.partial(sweep.run, points=points), points[0].dataset
-        plans = [point.experiment for point in points]
-    else:
-        config, home = job.identity(plan, scale), f"runs/{plan.name}/{scale}"
-        work, dataset, plans = _single, load(plan), [plan]
-    shared = None if args.shared_networks == "none" else args.shared_networks or str(user_cache() / "networks")
-    settings = start.Settings(
-        args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, shared, BEGAN, last_words
-    )
-    source = args.experiment if args.experiment.lower().removesuffix(".py") not in experiments.names() else ""
-    opened = start.opened(plan, dataset, config, settings, scale, args.set, source)
-    made = stack.enter_context(opened)
-    say(f"{plan.name}: {scale} scale ({why})")
-    for line in doubts(plans, experiments.configured(args.experiment, scale, [])):
-        say(f"warning: {line}")
-    return functools.partial(work, made)
+
+
+def _data(args: SimpleNamespace) -> list[str]:
+    """The flags about data as --set takes them. ValueError if they would have no effect."""
+    given = [f"image_size={args.image_size}"] if args.image_size is not None else []
+    given += ["skip_broken=true"] if args.skip_broken else []
+    if given and any(each.startswith(("data.reading", "data=")) for each in args.set):
+        raise ValueError("--image_size and --skip_broken would be lost; put them into the Reading(...) of --set")
+    if args.estimate and (args.data or given):
+        raise ValueError(
+            "--estimate is for the data of the experiment; leave out --data, --image_size and --skip_broken"
+        )
+    named = [f"data.name={args.data}"] if args.data is not None else []
+    return named + ([f"data.reading=Reading({', '.join(given)})"] if given else [])
 
 
 def doubts(plans: Iterable, usual) -> list[str]:

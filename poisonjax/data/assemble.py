@@ -46,7 +46,7 @@ def assemble(source: str, listing: Listing, data_dir: str | None, reading: Readi
     """The data set. DataError, one line with a note for each broken row, if it cannot be read as asked."""
     train, test = _split(source, listing, reading)
     rows = [*train, *test]
-    image, broken, sizes = _decoded(source, listing, rows, data_dir, reading)
+    image, broken, scaled = _decoded(source, listing, rows, data_dir, reading)
     refused = listing.broken | {rows[at].name: broken[at] for at in sorted(broken)}
     _check_broken(source, refused, len(rows) + len(listing.broken), reading)
     names = tuple(row.name for at, row in enumerate(train) if at not in broken)
@@ -55,9 +55,14 @@ def assemble(source: str, listing: Listing, data_dir: str | None, reading: Readi
     divide.checked(source, label[of_train], label[of_test], listing.classes)
     classes = tuple(map(printable, listing.classes))
     made = from_arrays(source, (image[of_train], label[of_train]), (image[of_test], label[of_test]), classes)
-    split = "as given" if listing.test is not None else divide.rule(reading)
-    facts = {"shape": list(image.shape[1:]), "sizes": sizes, "split": split, "broken": len(refused)}
-    return replace(made, names=names, facts=facts)
+    split = divide.rule(reading) if listing.test is None else divide.GIVEN
+    return replace(made, names=names, facts=facts(image.shape[1:], scaled, split, len(refused)))
+
+
+def facts(shape: tuple[int, ...], scaled: bool, split: str, broken: int) -> dict[str, str | int]:
+    """`Dataset.facts`: the shape [h w c], if images were scaled, how rows are divided, and how many are left out."""
+    way = "scaled and cut to this size" if scaled else "as they are"
+    return {"images": f"{' x '.join(map(str, shape))}, {way}", "split": split, "left out": broken}
 
 
 def _split(source: str, listing: Listing, reading: Reading) -> tuple[list[Row], list[Row]]:
@@ -89,7 +94,7 @@ def _check_broken(source: str, broken: dict[str, str], total: int, reading: Read
         f"{source}: {len(broken):,} of {total:,} files cannot be used; repair or remove them, or leave them out with "
         "--skip_broken"
     )
-    for name in list(broken)[:LISTED]:
+    for name in sorted(broken)[:LISTED]:
         error.add_note(f"{name!r}: {broken[name]}")
     if len(broken) > LISTED:
         error.add_note(f"and {len(broken) - LISTED:,} more")

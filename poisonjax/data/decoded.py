@@ -22,12 +22,12 @@ Open = Callable[[], BinaryIO]
 class Decoded(NamedTuple):
     """Images [m h w c] uint8, those of the n rows that could be read, and {row: reason} of the others.
 
-    sizes: the number of sizes that there were before all images became one.
+    scaled: True if an image was of another size.
     """
 
     image: np.ndarray
     broken: dict[int, str]
-    sizes: int
+    scaled: bool
 
 
 def decode(source: str, rows: Sequence[Open], reading: Reading) -> Decoded:
@@ -48,8 +48,9 @@ def decode(source: str, rows: Sequence[Open], reading: Reading) -> Decoded:
         image[row] = images.decode(file, *shape)
 
     _each(rows, fill, broken, f"decoding {source}")
-    good = [row not in broken for row in range(len(rows))]
-    return Decoded(image if all(good) else image[good], broken, len({look[:2] for look in seen}))
+    image = image[[row not in broken for row in range(len(rows))]] if broken else image
+    image.flags.writeable = False  # like what is kept
+    return Decoded(image, broken, any(look[:2] != shape[:2] for look in seen))
 
 
 def _each(rows: Sequence[Open], work: Callable[[int, BinaryIO], None], broken: dict[int, str], label: str) -> None:
@@ -101,12 +102,12 @@ def kept(folder: Path, name: str, mark: str, rows: int, make: Callable[[], Decod
     """
     for path in folder.glob(f"{name}-*.decoded"):
         image = tuple(map(int, path.stem.rpartition("-")[2].split("x")))
-        found = cache.read(path, mark.encode(), [((rows, *image), np.uint8), ((1,), np.int64), ((32,), np.uint8)])
+        found = cache.read(path, mark.encode(), [((rows, *image), np.uint8), ((1,), np.bool_), ((32,), np.uint8)])
         if found is not None and cache.digest(found[:2]) == found[2].tobytes().hex():
-            return Decoded(found[0], {}, int(found[1][0]))
+            return Decoded(found[0], {}, bool(found[1][0]))
     made = make()
     if mark and not made.broken:
-        arrays = [made.image, np.array([made.sizes], np.int64)]
+        arrays = [made.image, np.array([made.scaled])]
         arrays.append(np.frombuffer(bytes.fromhex(cache.digest(arrays)), np.uint8))
         shape = "x".join(map(str, made.image.shape[1:]))
         cache.store(folder, folder / f"{name}-{shape}.decoded", mark.encode(), arrays)

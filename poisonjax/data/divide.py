@@ -9,6 +9,8 @@ from poisonjax.data.arrays import class_ranks
 from poisonjax.data.origin import Reading
 from poisonjax.data.sources import DataError
 
+GIVEN = "as given"
+
 
 def ordered(names: Sequence[str], reading: Reading) -> np.ndarray:
     """The rows, [n], by the sha256 of split_seed and name, so that the first ones are of all classes."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # no other decoder is tried, whatever a file contains
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -48,7 +48,11 @@ def decode(file: BinaryIO, height: int, width: int, channels: int) -> np.ndarray
 
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image.Image]:
-    with Image.open(file, formats=FORMATS) as image:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError("is no PNG, JPEG or WebP image") from None
+    with image:
         pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
         if limit is not None and pixels > limit:
             raise ValueError(f"has {pixels:,} pixels, more than the {limit:,} that are decoded")

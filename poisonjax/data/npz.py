@@ -7,6 +7,7 @@ import numpy as np
 
 from poisonjax.data import divide
 from poisonjax.data.arrays import from_arrays
+from poisonjax.data.assemble import facts
 from poisonjax.data.dataset import Dataset
 from poisonjax.data.labels import numbered
 from poisonjax.data.origin import Origin, Reading
@@ -32,13 +33,13 @@ class Npz(Origin):
         labels, classes = numbered(source, labels)
         names = [[str(row) for row in range(len(label))] for label in labels]
         if len(images) == 2:
-            split, rows = "as given", [divide.ordered(part, reading) for part in names]
+            split, rows = divide.GIVEN, [divide.ordered(part, reading) for part in names]
         else:
             split, rows = divide.rule(reading), divide.divided(source, names[0], labels[0], classes, reading)
         pairs = [(images[-at][row], labels[-at][row]) for at, row in zip((0, 1), rows, strict=True)]
         divide.checked(source, pairs[0][1], pairs[1][1], classes)
-        facts = {"shape": list(pairs[0][0].shape[1:]), "sizes": 1, "split": split, "broken": 0}
-        return replace(from_arrays(source, *pairs, classes), names=tuple(map(str, rows[0].tolist())), facts=facts)
+        made, names = from_arrays(source, *pairs, classes), tuple(map(str, rows[0].tolist()))
+        return replace(made, names=names, facts=facts(pairs[0][0].shape[1:], False, split, 0))
 
 
 def _arrays(source: str, path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -53,9 +53,11 @@ def find(source: str) -> tuple[Origin, str]:
     """The origin and the place that `kind:place` names. DataError, naming what is allowed, for anything else."""
     kind, colon, place = source.partition(":")
     known = {member.kind: member for member in _members(Origin)}
-    if kind in known and place:
+    if kind in known and place and source.isprintable():
         return known[kind](), place
     allowed = [*SOURCES, *(f"{name}:{member.place}" for name, member in sorted(known.items()))]
+    if not source.isprintable():
+        raise DataError(f"{source!r} has a character that cannot be printed; rename it")
     near = meant(kind, known) if colon else ""
     raise DataError(f"unknown data set {source!r}: allowed are {', '.join(allowed)}{near}")
 

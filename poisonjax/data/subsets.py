@@ -19,6 +19,10 @@ class Subset(abc.ABC):
         ValueError, naming the subset, if the split does not have them.
         """
 
+    def fitted(self) -> "Subset":
+        """The subset to use instead on data of one's own, whose classes are others and may have fewer rows."""
+        return self
+
 
 @dataclass(frozen=True)
 class All(Subset):
@@ -42,6 +46,25 @@ class Stratified(Subset):
         if not classes or self.rows % len(classes):
             raise ValueError(f"{self}: rows must be a multiple of the {len(classes)} classes")
         return _first(examples, dict.fromkeys(classes, self.rows // len(classes)), self)
+
+    def fitted(self) -> Subset:
+        """At most as many rows."""
+        return AtMost(self.rows)
+
+
+@dataclass(frozen=True)
+class AtMost(Subset):
+    """The first rows/k rows, rounded up, of each of the k classes; all of a class that has fewer."""
+
+    rows: int
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "rows")
+
+    def __call__(self, examples: Examples) -> Examples:
+        classes, sizes = np.unique(examples.label, return_counts=True)
+        share = -(-self.rows // max(len(classes), 1))
+        return _first(examples, dict(zip(classes.tolist(), np.minimum(sizes, share).tolist(), strict=True)), self)
 
 
 @dataclass(frozen=True)
@@ -76,4 +99,4 @@ def _first(examples: Examples, counts: Mapping[int, int], subset: Subset) -> Exa
     for label, count in counts.items():
         if len(rows[label]) < count:
             raise ValueError(f"{subset}: needs {count} rows of class {label}, there are {len(rows[label])}")
-    return take(examples, np.sort(np.concatenate(list(rows.values()))))
+    return take(examples, np.sort(np.concatenate([*rows.values(), np.empty(0, np.int64)])))

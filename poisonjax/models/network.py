@@ -4,6 +4,8 @@ import abc
 import dataclasses
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from poisonjax.types import Array
 
@@ -41,6 +43,17 @@ class Network(nn.Module, abc.ABC):
 
         train: batch statistics of this batch, and noise. keys: [b], one per row, for that noise; None if not training.
         """
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """ValueError if it cannot take images [h w c]. Nothing is computed."""
+        image, wrong = jax.ShapeDtypeStruct((1, *shape), jnp.float32), ""
+        try:
+            made = jax.eval_shape(self.init, jax.random.key(0), image)
+            wrong = "a layer would be empty" if any(0 in leaf.shape for leaf in jax.tree.leaves(made)) else ""
+        except Exception as error:  # flax and jax raise their own kinds
+            wrong = " ".join(str(error).split())
+        if wrong:
+            raise ValueError(f"{type(self).__name__} cannot take images of {' x '.join(map(str, shape))}: {wrong}")
 
     def noise_keys(self, train: bool, keys: Array | None) -> Array | None:
         """keys [b] when training, None otherwise. ValueError when training without keys."""

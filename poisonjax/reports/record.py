@@ -121,7 +121,8 @@ def _dataset(dataset: Dataset) -> dict:
     if dataset.clean is not None:
         rows["clean"] = len(dataset.clean.label)
     known = {"name": dataset.name, "version": dataset.version, "sha256": dataset.sha256}
-    return known | rows | {"label_names": list(dataset.label_names)}
+    facts = {"facts": dict(dataset.facts)} if dataset.facts else {}
+    return known | rows | {"label_names": list(dataset.label_names)} | facts
 
 
 def build(

@@ -1,5 +1,6 @@
 """A record as a page of Markdown: the answer, reported beside measured, and everything behind it."""
 
+import html
 import json
 import pathlib
 from collections.abc import Iterable
@@ -250,7 +251,9 @@ def per_class(record: dict, name: str) -> str:
         return [percent(h / d if d else None) for h, d in zip(hits, of, strict=True)]
 
     body = [[arm, *pooled(metrics[name])] for arm, metrics in record["arms"].items()]
-    names = record["dataset"].get("label_names") or map(str, range(len(body[0]) - 1))
+    names = [html.escape(name) for name in record["dataset"].get("label_names", ())] or map(
+        str, range(len(body[0]) - 1)
+    )
     return rows(["arm", *names], body)
 
 
@@ -347,9 +350,15 @@ def _setting(record: dict) -> list[str]:
     data, versions = record["dataset"], ", ".join(f"{name} {value}" for name, value in record["environment"].items())
     return [
         f"{data['name']} {data['version']}: {count(data['train'])} training and {count(data['test'])} test images, "
-        f"sha256 `{data['sha256']}`. Seeds {', '.join(map(str, record['seeds']))}. {versions}.",
+        f"sha256 `{data['sha256']}`.{_read(data.get('facts', {}))} Seeds {', '.join(map(str, record['seeds']))}. "
+        f"{versions}.",
         *([f"```sh\n{record['command']}\n```"] if "command" in record else []),
     ]
+
+
+def _read(facts: dict) -> str:
+    """How data of one's own were read, in a sentence; "" for others."""
+    return f" {capitalized('; '.join(f'{name}: {value}' for name, value in facts.items()))}." if facts else ""
 
 
 def folded(heading: str, parts: Iterable[str]) -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from poisonjax.spelling import unknown
 
 if TYPE_CHECKING:
-    from poisonjax.experiment import Experiment
+    from poisonjax.data import Dataset
+    from poisonjax.experiment import Data, Experiment
 
 _INSTALLED = pathlib.Path(__file__).parents[1] / "experiments"
 _CHECKOUT = pathlib.Path(__file__).parents[2] / "experiments"
@@ -99,12 +100,40 @@ def get_experiment(name: str, scale: str = "small") -> "Experiment":
     return build(name, scale)
 
 
-def configured(given: str, scale: str, assignments: Sequence[str]) -> "Experiment":
-    """`build` with the overrides of --set. ValueError naming the flag, the value and what is allowed."""
-    from poisonjax.overrides import override
+def configured(
+    given: str, scale: str, assignments: Sequence[str], load: "Callable[[Data], Dataset] | None" = None
+) -> "Experiment":
+    """`build` with the overrides of --set. ValueError naming the flag, the value and what is allowed.
+
+    load: a data set as a whole. If the overrides name data of one's own, the experiment is fitted to them, so that the
+    other overrides are of an experiment with their classes.
+    """
+    from poisonjax.data.sources import SOURCES
 
     import_types()
     experiment = build(given, scale)
+    if load is not None and (chosen := [each for each in assignments if _of_data(each)]):
+        changed = overridden(experiment, chosen)
+        if changed.data.name not in SOURCES:
+            whole, others = load(changed.data), [each for each in assignments if each not in chosen]
+            try:
+                fitted = changed.fitted(changed.data, whole)
+            except ValueError:  # of which another override may be the cure, such as that of poison.target
+                return overridden(changed, others).fitted(changed.data, whole)
+            return overridden(fitted, others)
+    return overridden(experiment, assignments)
+
+
+def _of_data(assignment: str) -> bool:
+    """True if an override says which data are loaded."""
+    path = assignment.partition("=")[0]
+    return path in ("data", "data.name", "data.reading") or path.startswith("data.reading.")
+
+
+def overridden(experiment: "Experiment", assignments: Sequence[str]) -> "Experiment":
+    """The experiment with the overrides of --set. ValueError as `configured`."""
+    from poisonjax.overrides import override
+
     for assignment in assignments:
         try:
             experiment = override(experiment, assignment)

@@ -13,6 +13,7 @@ import numpy as np
 
 import poisonjax.analyses  # noqa: F401 (a config may name its types, and reading one imports nothing)
 from poisonjax.data import Dataset
+from poisonjax.data.sources import SOURCES
 from poisonjax.experiment import Experiment
 from poisonjax.models.network import Network
 from poisonjax.overrides import to_json
@@ -70,9 +71,13 @@ class PoisonedData(NamedTuple):
     facts: dict
 
 
-def identity(experiment: Experiment, scale: str) -> dict:
-    """The config that a workdir is bound to. Only more seeds, and what is GROWING, may be added."""
-    return {"scale": scale, **to_json(experiment)}
+def identity(experiment: Experiment, scale: str, dataset: Dataset) -> dict:
+    """The config that a workdir is bound to. Only more seeds, and what is GROWING, may be added.
+
+    Of data without an official digest it has their digest, so that a run on data that changed is not resumed.
+    """
+    known = dataset.name in SOURCES and SOURCES[dataset.name].sha256 == dataset.sha256
+    return {"scale": scale, **to_json(experiment), **({} if known else {"dataset": {"sha256": dataset.sha256}})}
 
 
 def folder(job: Run, seed: int, name: str) -> pathlib.Path:

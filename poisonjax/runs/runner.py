@@ -13,7 +13,7 @@ from poisonjax.data import Dataset
 from poisonjax.evaluation import metrics
 from poisonjax.evaluation.metrics import Count
 from poisonjax.evaluation.victim import Victim, network_victim, structure
-from poisonjax.experiment import Arm, Experiment
+from poisonjax.experiment import Arm, Data, Experiment
 from poisonjax.keys import row_keys, stream_key
 from poisonjax.poisons import poisoned
 from poisonjax.poisons.base import Poison
@@ -41,10 +41,18 @@ from poisonjax.training.prefetch import HostData
 from poisonjax.types import Array, Examples, take
 
 
-def load(experiment: Experiment, data_dir: str | None) -> Dataset:
-    """The rows of the data set that the experiment uses. ValueError if the two do not fit."""
-    used = experiment.data.used(experiment.data.load(data_dir))
-    experiment.check(used.classes, used.train.image.shape[1:], len(used.train.label))
+def load(
+    experiment: Experiment, data_dir: str | None = None, whole: Callable[[Data], Dataset] | None = None
+) -> Dataset:
+    """The rows of the data set that the experiment uses. ValueError if the two do not fit.
+
+    whole: loads a data set as a whole; None for the data's own way, from data_dir.
+    """
+    used = experiment.data.used(whole(experiment.data) if whole else experiment.data.load(data_dir))
+    shape = used.train.image.shape[1:]
+    experiment.check(used.classes, shape, len(used.train.label))
+    if used.facts:
+        experiment.check_parts(shape)
     changed_rows(experiment.poison, used.train.label, 0)  # raises if rows are too few
     for analysis in experiment.analyses:
         analysis.check(used.test, experiment.poison)

@@ -11,7 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from poisonjax.data import Dataset, stream
+from poisonjax.data.sources import SOURCES
 from poisonjax.experiment import Experiment
 from poisonjax.reports import record
 from poisonjax.reports.console import say
@@ -20,6 +23,7 @@ from poisonjax.runs.job import GROWING, Run, identity
 from poisonjax.runtime import bucket, distributed
 from poisonjax.runtime.signals import heard, write
 from poisonjax.runtime.workdir import Interrupt
+from poisonjax.types import Examples, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +78,7 @@ def run(
     home = os.fspath(workdir or f"runs/{experiment.name}/{scale}")
     settings = Settings(home, seeds, data_dir and os.fspath(data_dir), save_every, stream, shared and os.fspath(shared))
     dataset = runner.load(experiment, settings.data_dir)
-    with opened(experiment, dataset, identity(experiment, scale), settings, scale, changed) as job:
+    with opened(experiment, dataset, identity(experiment, scale, dataset), settings, scale, changed) as job:
         return finished(job) or runner.run(job)
 
 
@@ -104,11 +108,18 @@ def opened(
             seeds=settings.seeds,
             save_every=settings.save_every,
             stop_requested=stop_requested,
-            reader=stream.rows(experiment.data.name, "train", settings.data_dir) if settings.stream else None,
+            reader=_reader(dataset, settings.data_dir) if settings.stream else None,
             advanced=functools.cache(lambda: _say_started(settings.began)),
             shared=settings.shared and pathlib.Path(settings.shared).expanduser(),
             source=source,
         )
+
+
+def _reader(dataset: Dataset, data_dir: str | None) -> Callable[[np.ndarray], Examples]:
+    """A function row numbers [b] -> Examples [b]: from the record files of a known data set, else from memory."""
+    if dataset.name in SOURCES:
+        return stream.rows(dataset.name, "train", data_dir)
+    return lambda rows: take(dataset.train, np.searchsorted(dataset.train.index, rows))
 
 
 def finished(job: Run) -> dict | None:

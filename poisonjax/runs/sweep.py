@@ -241,7 +241,7 @@ def attempt(job: Run) -> Outcome:
     error.txt in its folder has the traceback of an error that does not explain itself.
     """
     try:
-        with bucket.claimed(job.workdir, run_identity(job.experiment, job.scale), growing=GROWING):
+        with bucket.claimed(job.workdir, run_identity(job.experiment, job.scale, job.dataset), growing=GROWING):
             if recorded(job) is None:
                 runner.run(job)
             (job.workdir / "error.txt").unlink(missing_ok=True)

@@ -57,9 +57,12 @@ def load_trained(
     """The network of `load_victim` with its experiment and data. ValueError as there."""
     with bucket.local(workdir) as folder:
         config = _config(folder, workdir)
+        there = config.pop("dataset", None)
         plan = _experiment(config, experiment, workdir)
         chosen = _arm(plan, arm)
         dataset = runner.load(plan, data_dir and os.fspath(data_dir))
+        if there is not None and there["sha256"] != dataset.sha256:
+            raise ValueError(f"{dataset.name} is no longer what the run was trained on: its sha256 is {dataset.sha256}")
         _check_seed(folder, seed)
         load = _plain if chosen.defence is None else _defended
         try:
@@ -86,7 +89,9 @@ def _experiment(config: dict, experiment: str | None, workdir: str | os.PathLike
     if experiment is not None:
         experiments.load(experiment)
     try:
-        return from_json({name: value for name, value in config.items() if name != "scale"}, Experiment)
+        return from_json(
+            {name: value for name, value in config.items() if name not in ("scale", "dataset")}, Experiment
+        )
     except ValueError as error:
         raise ValueError(f"config.json of {os.fspath(workdir)}: {error}") from None
 

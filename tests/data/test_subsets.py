@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from poisonjax.data.subsets import All, Stratified, Subset, Unbalanced
+from poisonjax.data.subsets import All, AtMost, Stratified, Subset, Unbalanced
 from poisonjax.overrides import members
 from poisonjax.types import Examples, take
 
@@ -34,7 +34,7 @@ def first(source: Examples, counts) -> Examples:
     return take(source, np.array(rows))
 
 
-SUBSETS = (All(), Stratified(20), Unbalanced(2, 6))
+SUBSETS = (All(), Stratified(20), AtMost(30), Unbalanced(2, 6))
 
 
 def test_the_contract_is_tested_for_every_subset():

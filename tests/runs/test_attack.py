@@ -24,8 +24,9 @@ def run(tmp_path_factory, data_dir):
     folder = tmp_path_factory.mktemp("run")
     plan = dataclasses.replace(mnist_badnets.experiment("smoke"), arms=(Arm("standard"),), reported=())
     plan = override(override(plan, "poison.rate=.2"), "train.epochs=12")
-    claim(folder, job.identity(plan, "smoke"))
-    runner.run(job.Run(plan, runner.load(plan, data_dir), folder, "smoke"))
+    dataset = runner.load(plan, data_dir)
+    claim(folder, job.identity(plan, "smoke", dataset))
+    runner.run(job.Run(plan, dataset, folder, "smoke"))
     return folder
 
 

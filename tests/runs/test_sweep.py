@@ -272,8 +272,8 @@ def ran(monkeypatch):
         ends.get(job.workdir.name, lambda: None)()
         (job.workdir / "record.json").write_text(json.dumps({"seeds": list(range(job.seeds)), "arms": {}}))
 
-    rows = SimpleNamespace(train=SimpleNamespace(label=range(300)))
-    monkeypatch.setattr(runner, "load", lambda plan, data_dir: rows)
+    rows = SimpleNamespace(name="rows", sha256="0", train=SimpleNamespace(label=range(300)))
+    monkeypatch.setattr(runner, "load", lambda plan, **_: rows)
     monkeypatch.setattr(runner, "run", run)
     run.calls, run.ends = calls, ends
     return run

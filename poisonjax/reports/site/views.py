@@ -215,6 +215,7 @@ def machine(record: dict) -> list[tuple[str, object]]:
         "training images": count(data["train"]),
         "test images": count(data["test"]),
         "sha256 of the data": data["sha256"],
+        **{f"data: {name}": value for name, value in data.get("facts", {}).items()},
     }
     return [*facts.items(), *record["environment"].items()]
 
