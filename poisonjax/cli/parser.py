@@ -136,8 +136,8 @@ def asks_for_help(words: list[str]) -> bool:
 
 
 def complain(prog: str, error: object, status: int) -> int:
-    """Print one line on standard error, and one for each note of an exception; return the status."""
-    lines = [f"{prog}: {error}", *getattr(error, "__notes__", ())]
+    """Print one line on standard error, and the further lines of an error that has `details`; return the status."""
+    lines = [f"{prog}: {error}", *getattr(error, "details", ())]
     print("\n  ".join(" ".join(line.split()) for line in lines), file=sys.stderr)
     return status
 

@@ -43,7 +43,7 @@ class Listing(NamedTuple):
 
 
 def assemble(source: str, listing: Listing, data_dir: str | None, reading: Reading) -> Dataset:
-    """The data set. DataError, one line with a note for each broken row, if it cannot be read as asked."""
+    """The data set. DataError, with a detail for each broken row, if it cannot be read as asked."""
     train, test = _split(source, listing, reading)
     rows = [*train, *test]
     image, broken, scaled = _decoded(source, listing, rows, data_dir, reading)
@@ -90,14 +90,12 @@ def _decoded(source: str, listing: Listing, rows: list[Row], data_dir: str | Non
 def _check_broken(source: str, broken: dict[str, str], total: int, reading: Reading) -> None:
     if not broken or reading.skip_broken:
         return
+    listed = [f"{name!r}: {broken[name]}" for name in sorted(broken)[:LISTED]]
     error = DataError(
         f"{source}: {len(broken):,} of {total:,} files cannot be used; repair or remove them, or leave them out with "
         "--skip_broken"
     )
-    for name in sorted(broken)[:LISTED]:
-        error.add_note(f"{name!r}: {broken[name]}")
-    if len(broken) > LISTED:
-        error.add_note(f"and {len(broken) - LISTED:,} more")
+    error.details = (*listed, *([f"and {len(broken) - LISTED:,} more"] if len(broken) > LISTED else []))
     raise error
 
 

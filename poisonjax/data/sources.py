@@ -9,7 +9,12 @@ Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> image [n h w c] ui
 
 
 class DataError(ValueError):
-    """A data set that is unknown, missing, damaged or cannot be prepared; the message is one line."""
+    """A data set that is unknown, missing, damaged or cannot be prepared; the message is one line.
+
+    details: further lines, such as one for each broken file.
+    """
+
+    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ def test_rows_that_cannot_be_read_are_left_out_on_request_and_counted(tmp_path):
     own_files.write(tmp_path / "dog" / "notes.txt")
     with pytest.raises(DataError, match="4 of 24 files cannot be used") as raised:
         load(f"folder:{tmp_path}")
-    assert [note.partition(":")[0] for note in sorted(raised.value.__notes__)] == [
+    assert [note.partition(":")[0] for note in sorted(raised.value.details)] == [
         "'cat/broken0.png'",
         "'cat/broken1.png'",
         "'cat/broken2.png'",
@@ -283,8 +283,8 @@ def test_more_broken_files_than_twenty_are_counted(tmp_path):
         own_files.write(tmp_path / "cat" / f"broken\n{row:02}<b>.png", b"no image")
     with pytest.raises(DataError) as raised:
         load(f"folder:{tmp_path}")
-    assert len(raised.value.__notes__) == 21 and raised.value.__notes__[-1] == "and 10 more"
-    assert raised.value.__notes__[0].startswith(r"'cat/broken\n00<b>.png': ")
+    assert len(raised.value.details) == 21 and raised.value.details[-1] == "and 10 more"
+    assert raised.value.details[0].startswith(r"'cat/broken\n00<b>.png': ")
 
 
 def test_hidden_files_and_those_beside_the_classes_that_are_no_images_are_not_read(tmp_path):
