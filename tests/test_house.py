@@ -37,6 +37,7 @@ FAMILIES = {
     "Poison",
     "Trigger",
     "Subset",
+    "Origin",
     "Objective",
     "Optimizer",
     "Schedule",

@@ -12,6 +12,7 @@ from poisonjax.data.images import SUFFIXES
 from poisonjax.data.origin import Origin, Reading
 from poisonjax.data.sources import DataError
 
+ALL = "all"  # rows that are to be divided
 _OTHER_SPLITS = {"val", "valid", "validation", "dev"}
 _LARGEST = 2**28  # bytes of a file
 
@@ -39,7 +40,9 @@ def _listed(source: str, root: Path) -> Listing:
     train = {folder.name for folder in next(iter(parts.values()))}
     if missing := [name for name in classes if name not in train]:
         raise DataError(f"{source}: class {missing[0]!r} is in test/, but not in train/")
-    broken = {path.name: "lies beside the folders of the classes" for path in _entries(root) if _is_image(path)}
+    places = [root, *(root / split for split in parts if split != ALL)]
+    loose = [path for place in places for path in _entries(place) if _is_image(path) and not path.is_dir()]
+    broken = {path.relative_to(root).as_posix(): "lies beside the folders of the classes" for path in loose}
     rows = [_rows(root, folders, classes, broken) for folders in parts.values()]
     files = [(row.name, *_state(root / row.name)) for part in rows for row in part]
     stamp = hashlib.sha256(repr((str(root), files)).encode()).hexdigest()
@@ -56,7 +59,7 @@ def _parts(source: str, root: Path) -> dict[str, list[Path]]:
             f"{source}: has train/ and {min(other)}/, but no test/; rename {min(other)}/ to test/, or name the folder "
             f"folder:{root / 'train'} to have it divided"
         )
-    return {"all": list(folders.values())}
+    return {ALL: list(folders.values())}
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -78,12 +81,13 @@ def _rows(root: Path, folders: list[Path], classes: tuple[str, ...], broken: dic
     """The images in folders of classes; what else is there goes to `broken`."""
     rows = []
     for folder in folders:
+        label = classes.index(folder.name)
         for path in _files(folder):
             name, reason = path.relative_to(root).as_posix(), _reason(path, root)
             if reason:
                 broken[name] = reason
             else:
-                rows.append(Row(name, classes.index(folder.name), partial(open, os.path.realpath(path), "rb")))
+                rows.append(Row(name, label, partial(open, os.path.realpath(path), "rb")))
     return rows
 
 

@@ -58,6 +58,10 @@ def with_parquet(*names: str, images=None, labels=None, **more) -> Callable[[Pat
     return make
 
 
+def with_split(root: Path) -> Path:
+    return folder(root / "a", [f"{part}/{name}" for part in ("train", "test") for name in ("cat", "dog")])
+
+
 def outside(path: Path) -> None:
     """A link to an image that is not below the folder."""
     path.symlink_to(write(path.parents[2] / "secret.png", encoded(gray())))
@@ -122,6 +126,10 @@ FILES = {
     "a link to itself": (with_file("cat/a.png", lambda path: path.symlink_to("a.png")), "a folder, or to nothing"),
     "a pipe": (with_file("cat/a.png", os.mkfifo), "'cat/a.png': is no regular file"),
     "an image of no class": (with_file("a.png", encoded(gray())), "'a.png': lies beside the folders of the classes"),
+    "an image of a split": (
+        lambda root: f"folder:{write(with_split(root) / 'test' / 'a.png', encoded(gray())).parents[1]}",
+        "'test/a.png': lies beside the folders of the classes",
+    ),
     "a name of two lines": (with_file("cat/a\n<b>.png", b"no image"), r"'cat/a\n<b>.png': is no PNG"),
     "a path without bytes": (with_parquet(images=[None] + [encoded(gray())] * 7), "'all.parquet:0': has no bytes"),
     "a row that is no image": (with_parquet(images=[encoded(gray())] * 7 + [b"x"]), "'all.parquet:7': is no PNG"),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -14,7 +16,8 @@ from poisonjax.cli import main
 from poisonjax.data.subsets import All, AtMost, Stratified, Unbalanced
 from poisonjax.experiment import Data
 from poisonjax.models import ReportCNN, WongCNN
-from poisonjax.runs import experiments
+from poisonjax.overrides import to_json
+from poisonjax.runs import experiments, job
 from poisonjax.types import Examples
 
 SHORT = ["--scale=smoke", "--set=train.max_steps=2", '--set=arms=(Arm("standard"),)']
@@ -103,33 +106,12 @@ def test_rows_of_the_host_feed_the_same_run(run, digits, tmp_path):
         assert streamed["standard"][name]["numerator"] == resident["standard"][name]["numerator"]
 
 
-ORIGIN = '''
-"""A data set of checkers, in a file of its own. (none)"""
-
-import dataclasses
-
-import numpy as np
-
-import poisonjax as pj
-
-
-class Checkers(pj.data.Origin):
-    kind, place = "checkers", "SIDE"
-
-    def load(self, place, data_dir, reading):
-        label = np.arange(200) % 4
-        image = np.kron(np.indices((4, 4)).sum(0) % 2, np.ones((int(place) // 4,) * 2))[None, ..., None] * 255
-        made = (image * (label[:, None, None, None] + 1) / 4).astype(np.uint8)
-        return pj.data.from_arrays(f"checkers:{place}", (made, label), (made[:40], label[:40]))
-
-
-def experiment(scale):
-    return dataclasses.replace(pj.get_experiment("mnist_badnets", scale), name="checkers_file", reported=())
-'''
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "data.md"
+(RECIPE,) = re.findall(r"```python\n# checkers_file\.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 def test_a_users_own_kind_is_found_in_the_file_of_the_experiment(tmp_path, data_dir):
-    (tmp_path / "checkers_file.py").write_text(ORIGIN)
+    (tmp_path / "checkers_file.py").write_text(RECIPE)
     flags = [f"--experiment={tmp_path / 'checkers_file.py'}", "--data=checkers:16", f"--data_dir={data_dir}"]
     assert main(["run", *flags, *SHORT, f"--workdir={tmp_path / 'w'}"]) == 0
     record = json.loads((tmp_path / "w" / "record.json").read_text())
@@ -166,6 +148,13 @@ def test_known_data_sets_leave_the_experiment_as_it_is():
     usual = experiments.configured("mnist_badnets", "small", [])
     plan = experiments.configured("mnist_badnets", "small", ["data.name=mnist"], lambda _: pytest.fail("loaded"))
     assert plan == dataclasses.replace(usual, data=Data("mnist", usual.data.train))
+
+
+def test_only_a_data_set_without_an_official_digest_has_it_in_the_config(data_dir):
+    plan, known = experiments.build("mnist_badnets", "small"), data.load("mnist_5k", data_dir)
+    assert job.identity(plan, "small", known) == {"scale": "small", **to_json(plan)}
+    changed = dataclasses.replace(known, sha256="0" * 64)
+    assert job.identity(plan, "small", changed)["dataset"] == {"sha256": "0" * 64}
 
 
 def test_at_most_takes_what_there_is_of_each_class():
