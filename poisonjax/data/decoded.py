@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -41,7 +42,11 @@ def decode(source: str, rows: Sequence[Open], reading: Reading) -> Decoded:
     _each(rows, see, broken, f"looking at {source}")
     seen = {look for look in looks if look is not None}
     shape = _shape(seen, reading)
-    _check_memory(source, (len(rows), *shape))
+    check_memory(
+        f"{source}: {len(rows):,} images of {' x '.join(map(str, shape))}",
+        len(rows) * prod(shape),
+        "a smaller image_size",
+    )
     image = np.empty((len(rows), *shape), np.uint8)
 
     def fill(row: int, file: BinaryIO) -> None:
@@ -86,12 +91,12 @@ def _shape(seen: set[images.Look], reading: Reading) -> tuple[int, int, int]:
     return (*(sizes.pop() if len(sizes) == 1 else (SIDE, SIDE)), channels)
 
 
-def _check_memory(source: str, shape: tuple[int, ...]) -> None:
-    there, needed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), int(np.prod(shape, dtype=object))
+def check_memory(what: str, needed: int, cure: str = "fewer rows") -> None:
+    """DataError if so many bytes are more than half of the memory of this machine."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there / 2:
         raise DataError(
-            f"{source}: {shape[0]:,} images of {shape[1]} x {shape[2]} x {shape[3]} are {needed / 1e9:.1f} GB, more "
-            f"than half of the {there / 1e9:.1f} GB of memory here; set a smaller image_size"
+            f"{what} are {needed / 1e9:.1f} GB, more than half of the {there / 1e9:.1f} GB of memory here; use {cure}"
         )
 
 
@@ -110,5 +115,7 @@ def kept(folder: Path, name: str, mark: str, rows: int, make: Callable[[], Decod
         arrays = [made.image, np.array([made.scaled])]
         arrays.append(np.frombuffer(bytes.fromhex(cache.digest(arrays)), np.uint8))
         shape = "x".join(map(str, made.image.shape[1:]))
+        for old in folder.glob(f"{name}-*.decoded"):
+            old.unlink(missing_ok=True)
         cache.store(folder, folder / f"{name}-{shape}.decoded", mark.encode(), arrays)
     return made

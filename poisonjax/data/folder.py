@@ -53,6 +53,8 @@ def _parts(source: str, root: Path) -> dict[str, list[Path]]:
     """{split: folders of classes}; one split where they are not divided."""
     folders = {path.name: path for path in _entries(root) if path.is_dir()}
     if {"train", "test"} <= folders.keys():
+        if links := [name for name in ("train", "test") if folders[name].is_symlink()]:
+            raise DataError(f"{source}: {links[0]}/ is a link; put the folder itself there")
         return {split: _class_folders(folders[split]) for split in ("train", "test")}
     if "train" in folders and (other := _OTHER_SPLITS & folders.keys()):
         raise DataError(

@@ -26,7 +26,7 @@ class Look(NamedTuple):
 def look(file: BinaryIO) -> Look:
     """The header of an image; nothing is decoded. Raises whatever Pillow does, and ValueError for what is not read."""
     with _opened(file) as image:
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        turned = _may_be_turned(image) and image.getexif().get(_ORIENTATION, 1) >= 5
         height, width = image.size if turned else image.size[::-1]
         return Look(height, width, image.mode in GRAY)
 
@@ -34,11 +34,12 @@ def look(file: BinaryIO) -> Look:
 def decode(file: BinaryIO, height: int, width: int, channels: int) -> np.ndarray:
     """An image as [h w c] uint8. Raises as `look` does.
 
-    It is turned as Exif says, laid on white where it is transparent, scaled so that it just covers height x width, by
-    Pillow's bilinear filter, and cut to that around its centre; an image of this size keeps its pixels.
+    It is turned as the Exif of a JPEG or WebP says, laid on white where it is transparent, scaled so that it just
+    covers height x width, by Pillow's bilinear filter, and cut to that around its centre; an image of this size keeps
+    its pixels.
     """
     with _opened(file) as image:
-        image = ImageOps.exif_transpose(image)
+        image = ImageOps.exif_transpose(image) if _may_be_turned(image) else image
         if image.has_transparency_data:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
         image = image.convert("L" if channels == 1 else "RGB")
@@ -61,6 +62,11 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
         if _deep(image) or image.mode not in GRAY + COLOUR:
             raise ValueError("has more than 8 bits a channel; save it with 8")
         yield image
+
+
+def _may_be_turned(image: Image.Image) -> bool:
+    """True if Exif is looked for: in a PNG it may follow the pixels, and all of them would be decoded to find it."""
+    return image.format != "PNG"
 
 
 def _deep(image: Image.Image) -> bool:

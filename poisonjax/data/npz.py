@@ -1,5 +1,6 @@
 """Images as arrays in a NumPy file."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from poisonjax.data import divide
 from poisonjax.data.arrays import from_arrays
 from poisonjax.data.assemble import facts
 from poisonjax.data.dataset import Dataset
+from poisonjax.data.decoded import check_memory
 from poisonjax.data.labels import numbered
 from poisonjax.data.origin import Origin, Reading
 from poisonjax.data.sources import DataError, one_line
@@ -47,8 +49,12 @@ def _arrays(source: str, path: Path) -> tuple[list[np.ndarray], list[np.ndarray]
     if not path.is_file():
         raise DataError(f"{source}: there is no file {str(path)!r}")
     try:
+        with zipfile.ZipFile(path) as file:
+            check_memory(f"{source}: its arrays", sum(member.file_size for member in file.infolist()))
         with np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in _ARRAYS if name in file}
+    except DataError:
+        raise
     except Exception as error:  # NumPy, zipfile and zlib each raise their own kinds on damage
         raise DataError(f"{source}: {str(path)!r} cannot be read ({one_line(error)})") from error
     if list(found) not in (list(_ARRAYS), list(_ARRAYS[:2])):

@@ -14,6 +14,7 @@ import numpy as np
 
 from poisonjax.data.assemble import Listing, Row, assemble
 from poisonjax.data.dataset import Dataset
+from poisonjax.data.decoded import check_memory
 from poisonjax.data.labels import numbered
 from poisonjax.data.origin import Origin, Reading
 from poisonjax.data.sources import DataError, one_line
@@ -89,12 +90,16 @@ def _part(source: str, root: Path, path: Path) -> _Part:
     name = path.name if path == root else path.relative_to(root).as_posix()
     try:
         with parquet.ParquetFile(path) as file:
+            groups = (file.metadata.row_group(at) for at in range(file.num_row_groups))
+            check_memory(f"{source}: the rows of {name!r}", sum(group.total_byte_size for group in groups))
             image, label = _columns(file.schema_arrow)
             table = file.read(columns=[image, label])
             chunks = table.column(0).chunks
             images = chunks if image.partition(".")[1] == "" else [chunk.flatten()[0] for chunk in chunks]
             classes = _class_names(file.schema_arrow.metadata or {}, label)
             return _Part(name, images, _labels(table.column(1)), classes)
+    except DataError:
+        raise
     except Exception as error:  # pyarrow raises its own kinds on damage
         raise DataError(f"{source}: {name!r} cannot be read ({one_line(error)})") from error
 

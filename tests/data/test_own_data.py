@@ -123,7 +123,7 @@ def turned() -> bytes:
     image.paste(255, (0, 0, 4, 8))
     exif = Image.Exif()
     exif[0x0112] = 6
-    return own_files.encoded(image, exif=exif)
+    return own_files.encoded(image, "WEBP", lossless=True, exif=exif)
 
 
 def palette(**options) -> bytes:
@@ -141,6 +141,12 @@ PIXELS = {  # an image of 8 x 8 -> its upper left pixel in colour
     "one transparent colour": (own_files.encoded(Image.new("RGB", (8, 8), "red"), transparency=(255, 0, 0)), [255] * 3),
     "opaque gray": (own_files.encoded(Image.new("LA", (8, 8), (9, 255))), [9, 9, 9]),
     "CMYK": (own_files.encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100), [254, 0, 0]),
+    "a camera's pair": (
+        own_files.encoded(
+            Image.new("RGB", (8, 8), "red"), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))]
+        ),
+        [254, 0, 0],
+    ),
     "turned by Exif": (turned(), [255, 255, 255]),
 }
 
@@ -301,14 +307,21 @@ def test_links_within_the_folder_are_followed_to_files(tmp_path):
     assert len(made.train.label) + len(made.test.label) == 9
 
 
-def test_what_does_not_fit_in_memory_is_refused_before_it_is_decoded(tmp_path, monkeypatch, counted):
+def test_what_does_not_fit_in_memory_is_refused_before_it_is_read(tmp_path, monkeypatch, counted):
     own_files.folder(tmp_path)
+    own_files.npz(tmp_path / "a.npz")
+    pytest.importorskip("pyarrow")
+    own_files.parquet(tmp_path / "a.parquet", [own_files.encoded(own_files.gray(0, 300))] * 20, [0, 1] * 10)
     monkeypatch.setattr(os, "sysconf", lambda name: 100)
     with pytest.raises(
         DataError, match=r"8 images of 28 x 28 x 1 are 0\.0 GB, more than half of the 0\.0 GB of memory"
     ):
         load(f"folder:{tmp_path}")
     assert not counted
+    for source in ("npz:{}/a.npz", "parquet:{}/a.parquet"):
+        monkeypatch.setattr(os, "sysconf", lambda name: 20)
+        with pytest.raises(DataError, match=r"more than half of the 0\.0 GB of memory here; use fewer rows"):
+            load(source.format(tmp_path))
 
 
 @pytest.mark.parametrize(

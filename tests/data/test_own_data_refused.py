@@ -62,6 +62,13 @@ def with_split(root: Path) -> Path:
     return folder(root / "a", [f"{part}/{name}" for part in ("train", "test") for name in ("cat", "dog")])
 
 
+def with_link(root: Path) -> Path:
+    """Its training split is a link to a folder outside."""
+    (root / "train").rename(root.parent / "elsewhere")
+    (root / "train").symlink_to(root.parent / "elsewhere")
+    return root
+
+
 def outside(path: Path) -> None:
     """A link to an image that is not below the folder."""
     path.symlink_to(write(path.parents[2] / "secret.png", encoded(gray())))
@@ -94,6 +101,10 @@ FOLDERS = {
     "one image a class": (with_folders("cat", "dog", rows=1), "class 'cat' has 1 image; at least 2 are needed"),
     "validation for test": (with_folders("train/", "val/"), "has train/ and val/, but no test/; rename val/ to test/"),
     "a class of the test": (with_folders("train/cat", "train/dog", "test/eel"), "class 'eel' is in test/, but not in"),
+    "a split that is a link": (
+        lambda root: f"folder:{with_link(with_split(root))}",
+        "train/ is a link; put the folder itself there",
+    ),
     "nothing to test on": (with_folders("train/cat", "train/dog", "test/cat/"), "there is no image to test on"),
     "smaller than the trigger": (with_folders("cat", "dog", size=3), "needs images of at least 4 x 4 pixels"),
     "fewer rows than a batch": (with_folders("cat", "dog"), "train.batch must be at most the 6 training rows, got 64"),
