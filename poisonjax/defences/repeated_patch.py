@@ -7,6 +7,7 @@ that a defence against fixed patches has to beat.
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,9 +16,12 @@ import numpy as np
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.types import Array, take
 
-HANDFUL = 10, 1 / 2000  # rows, and share of all rows: added to a count elsewhere, so that fewer are no finding
-
 Place = tuple[int, int]  # the upper left corner (row, column) of a patch
+
+
+def handful(rows: int) -> int:
+    """What is added to a count elsewhere, of so many rows in all, so that a handful of equal patches is no finding."""
+    return max(10, round(rows / 2000))
 
 
 class Repeat(NamedTuple):
@@ -71,7 +75,7 @@ class RepeatedPatch(Defence):
         if min(images.shape[1:3]) < self.size:
             raise ValueError(f"size must be at most {min(images.shape[1:3])} for images of shape {images.shape[1:]}")
         coarse = (images.astype(np.uint16) * self.levels // 256).astype(np.uint8)
-        few = max(HANDFUL[0], round(len(images) * HANDFUL[1]))
+        few = handful(len(images))
         counts = collections.defaultdict(dict)
         for place in self._places(images):
             for name, count in zip(*_common(self._names(coarse, place), few), strict=True):
@@ -82,6 +86,10 @@ class RepeatedPatch(Defence):
             Repeat(place, np.flatnonzero(self._names(coarse, place) == np.uint64(name)), ratio)
             for ratio, place, name in sorted(chosen, reverse=True)
         ]
+
+    def fewest(self, rows: int) -> int:
+        """How many of so many rows must share a patch, of which there is none elsewhere, to be found."""
+        return math.ceil(self.factor * handful(rows))
 
     def _places(self, images: np.ndarray) -> Iterator[Place]:
         height, width = images.shape[1:3]

@@ -1,0 +1,92 @@
+"""audit.html: one file, with its pictures, that opens anywhere."""
+
+import base64
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from poisonjax.data import Dataset
+from poisonjax.reports.audit.findings import FILTERS, Finding, Verdict
+from poisonjax.reports.audit.tables import row_name
+from poisonjax.reports.images import class_name, magnification, perturbation
+
+SHOWN, BESIDE = 24, 8  # pictures of rows that were found, and of others of their class
+SIDE = 84  # pixels of a picture on the page
+
+
+class Picture(NamedTuple):
+    """A picture as a data: address, and a line for it."""
+
+    source: str
+    caption: str
+
+
+class Group(NamedTuple):
+    """A finding as the page shows it."""
+
+    title: str
+    sentence: str
+    alarming: bool
+    found: list[Picture]
+    others: list[Picture]
+    difference: Picture | None
+
+
+def render(dataset: Dataset, said: Verdict, found: Sequence[Finding], limits: Sequence[str], facts: dict) -> str:
+    """The page. facts: what `tables.to_json` takes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("audit.html").render(
+        dataset=dataset, verdict=said, groups=[_group(dataset, each) for each in found], limits=limits, facts=facts
+    )
+
+
+def _group(dataset: Dataset, found: Finding) -> Group:
+    labels = np.asarray(dataset.train.label)
+    others = np.setdiff1d(np.flatnonzero(labels == found.label), found.rows)
+    images = dataset.train.image
+    name = class_name(found.label, dataset.label_names)
+    return Group(
+        title=f"Class {name}: {len(found.rows):,} of {found.of:,} rows {FILTERS[found.filter]}",
+        sentence=_shares(found),
+        alarming=found.alarming,
+        found=[_picture(images[place], row_name(dataset, place)) for place in found.rows[:SHOWN]],
+        others=[_picture(images[place], row_name(dataset, place)) for place in others[:BESIDE]],
+        difference=_difference(images[found.rows], images[others]) if len(others) else None,
+    )
+
+
+def _shares(found: Finding) -> str:
+    """What the rows have in common."""
+    if found.patch is None:
+        return "No patch of a few pixels is common to most of them."
+    top, left, size, rows = found.patch
+    return (
+        f"{rows:,} of them share a patch of {size} x {size} pixels at row {top}, column {left}, counted from the upper "
+        "left corner."
+    )
+
+
+def _difference(found: np.ndarray, others: np.ndarray) -> Picture:
+    """The mean of the rows found less that of the others of their class, magnified."""
+    change = found.mean(0) / 255 - others.mean(0) / 255
+    factor = magnification(change)
+    return _picture(perturbation(change, factor), f"difference of their means, x {factor}")
+
+
+def _picture(image: np.ndarray, caption: str) -> Picture:
+    """An image [h w c], uint8 or floating in [0, 1], as a PNG."""
+    pixels = image if image.dtype == np.uint8 else np.round(image * 255).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(content, "PNG")
+    return Picture(f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}", caption)

@@ -1,0 +1,131 @@
+"""An audit of training data of one's own: filters of rows, as a run of an experiment without a poison."""
+
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from poisonjax.attacks import PGD, Linf
+from poisonjax.data import Dataset
+from poisonjax.defences import MaskedDisagreement, RepeatedPatch, Reveal
+from poisonjax.experiment import Arm, Data, Evaluation, Experiment
+from poisonjax.models import WongCNN
+from poisonjax.poisons import NoPoison
+from poisonjax.reports.audit import page, tables
+from poisonjax.reports.audit.findings import Finding, Verdict, findings, suspicious_rows, verdict
+from poisonjax.reports.record import commit
+from poisonjax.runs import runner, start
+from poisonjax.runs.training import Rows
+from poisonjax.runtime.workdir import load_arrays, write_atomic
+from poisonjax.training import Adam, AdversarialTraining, Cosine, Training
+
+IMAGES = 64_000  # that a network sees, in whole epochs
+EPOCHS = 3, 30  # at least, at most
+STEPS = 10  # of the attack that networks are trained under
+GREY, COLOUR = (0.1, 0.2, 0.3), (4 / 255, 8 / 255, 16 / 255)  # budgets; what images in colour can be learnt under
+
+
+def experiment(data: Data, whole: Dataset, budgets: Sequence[float] | None = None) -> Experiment:
+    """The audit of a data set: a network on all rows, and one on what each filter leaves.
+
+    budgets: of the networks that are trained under attack, Linf radii; None for GREY or COLOUR. ValueError for budgets
+    that are none.
+    """
+    rows, (height, width, channels) = len(whole.train.label), whole.train.image.shape[1:]
+    used = budgets or (GREY if channels == 1 else COLOUR)
+    judges = [AdversarialTraining(PGD(Linf(eps), step=eps / 4, steps=STEPS), eps_warmup=0.3) for eps in used]
+    epochs = int(np.clip(round(IMAGES / rows), *EPOCHS))
+    return Experiment(
+        name="audit",
+        title=f"Filters of training rows on {data.name}.",
+        paper_table="",
+        data=data,
+        model=WongCNN(classes=whole.classes),
+        poison=NoPoison(classes=whole.classes),
+        train=Training(batch=min(100, rows), epochs=epochs, optimizer=Adam(4e-3, Cosine())),
+        evaluation=Evaluation(judges[-1].attack, batch=min(500, len(whole.test.label))),
+        arms=(
+            Arm("standard"),
+            Arm("repeated_patch", defence=RepeatedPatch()),
+            Arm("reveal", defence=Reveal(tuple(judges))),
+            Arm("masked_disagreement", defence=MaskedDisagreement(size=max(2, round(min(height, width) / 6)))),
+        ),
+    )
+
+
+def run(
+    data: Data,
+    out: str | os.PathLike,
+    data_dir: str | None = None,
+    budgets: Sequence[float] | None = None,
+) -> tuple[Verdict, list[Finding]]:
+    """Audit a data set, or resume; write audit.html, audit.json, audit.sarif, suspicious.csv and keep.npy to `out`.
+
+    The networks are kept below it. ValueError for bad input, `training.Interrupted` and OSError as `start.run`.
+    """
+    whole = data.load(data_dir)
+    plan, folder = experiment(data, whole, budgets), pathlib.Path(out)
+    record = start.run(plan, folder / "run", data_dir=data_dir, scale="audit", shared=folder / "run" / "shared")
+    dataset = runner.load(plan, data_dir)
+    filters = [arm.name for arm in plan.arms if arm.defence is not None]
+    rows = {name: load_arrays(folder / "run/seed0" / name / "rows.npz", Rows) for name in filters}
+    found = findings(dataset, {name: (each.kept, each.suspicion) for name, each in rows.items()})
+    said = verdict(dataset, found)
+    _write(folder, dataset, said, found, limits(len(dataset.train.label)), _facts(plan, record))
+    return said, found
+
+
+def limits(rows: int) -> list[str]:
+    """What the audit of so many rows cannot see, a line each."""
+    least = RepeatedPatch().fewest(rows)
+    return [
+        f"A trigger that is the same in fewer than {least:,} rows ({least / rows:.2%}), or in none to the last bit: "
+        "blended over the image, warped, noisy, compressed, or at random places. Only the networks that are trained "
+        "under attack look for those.",
+        "Poison from every class to the next whose trigger is not the same in every row: its rows spread through the "
+        "losses of every class.",
+        "Wrong labels without a trigger, perturbations of all rows, and poison that is aimed at a single image.",
+        "Whether a row is poisoned or an honest mistake: look at the pictures before you drop it.",
+    ]
+
+
+def _facts(plan: Experiment, record: dict) -> dict:
+    arms = record["arms"]
+    networks = {
+        name: {"removed": _removed(arm), "accuracy": arm["clean_accuracy"]["mean"]} for name, arm in arms.items()
+    }
+    budgets = [
+        f"{judge.attack.ball.eps:g}" for arm in plan.arms if arm.name == "reveal" for judge in arm.defence.judges
+    ]
+    settings = {
+        "network": type(plan.model).__name__,
+        "epochs": plan.train.epochs,
+        "budgets of the attack (Linf)": ", ".join(budgets),
+        "poisonjax": commit(),
+    }
+    return {"networks": networks, "settings": settings}
+
+
+def _removed(arm: dict) -> int:
+    return arm["clean_rows_removed"]["numerator"][0] if "clean_rows_removed" in arm else 0
+
+
+def _write(
+    folder: pathlib.Path, dataset: Dataset, said: Verdict, found: list[Finding], cannot: list[str], facts: dict
+) -> None:
+    """All files; keep.npy is a mask of the training rows."""
+    keep = np.ones(len(dataset.train.label), bool)
+    keep[suspicious_rows(found)] = False
+    content = io.BytesIO()
+    np.save(content, keep)
+    files = {
+        "keep.npy": content.getvalue(),
+        "suspicious.csv": tables.to_csv(dataset, found),
+        "audit.sarif": tables.to_sarif(dataset, found),
+        "audit.html": page.render(dataset, said, found, cannot, facts),
+        "audit.json": tables.to_json(dataset, said, found, cannot, facts),
+    }
+    for name, text in files.items():
+        write_atomic(folder / name, text)

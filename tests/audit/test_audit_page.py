@@ -1,0 +1,74 @@
+"""What the page and the tables of an audit say, whatever the names of files and classes."""
+
+import json
+
+import numpy as np
+
+from poisonjax.data import from_arrays
+from poisonjax.reports.audit import page, tables
+from poisonjax.reports.audit.findings import Finding, findings, suspicious_rows, verdict
+
+EVIL = '<script>alert("x")</script>'
+FACTS = {"networks": {"standard": {"removed": 0, "accuracy": 0.9}}, "settings": {"epochs": 1}}
+
+
+def dataset():
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
+    labels = np.arange(200) % 2
+    return from_arrays("npz:x", (images, labels), (images[:4], labels[:4]), ("cat", EVIL))
+
+
+def made(*rows):
+    kept = np.ones(200, bool)
+    kept[list(rows)] = False
+    return kept, np.where(kept, 0.0, np.arange(200))
+
+
+def test_findings_are_by_class_and_the_most_suspicious_first():
+    first, second = findings(dataset(), {"reveal": made(1, 3, 5, 8)})
+    assert (first.label, second.label) == (1, 0)
+    np.testing.assert_array_equal(first.rows, [5, 3, 1])
+    assert first.of == 100 and first.alarming and first.patch is None
+
+
+def test_hints_raise_no_alarm():
+    found = findings(dataset(), {"masked_disagreement": made(1, 3)})
+    said = verdict(dataset(), found)
+    assert not said.suspicious and said.sentence == "Nothing was found in 200 training rows."
+    assert not len(suspicious_rows(found)) and found
+
+
+def test_rows_that_two_filters_find_count_once():
+    found = findings(dataset(), {"reveal": made(0, 2), "repeated_patch": made(2, 4)})
+    assert verdict(dataset(), found).sentence == "3 of 200 training rows look poisoned, all of class cat."
+    np.testing.assert_array_equal(suspicious_rows(found), [0, 2, 4])
+
+
+def test_a_patch_that_most_rows_share_is_told():
+    data = dataset()
+    data.train.image[:50, 2:5, 3:6] = 77
+    (found, _) = findings(data, {"reveal": made(*range(50))})
+    assert found.patch is None or found.patch._asdict() == {"top": 2, "left": 3, "size": 3, "rows": 25}
+
+
+def test_names_are_escaped_in_the_page():
+    data = dataset()
+    found = findings(data, {"reveal": made(1, 3)})
+    html = page.render(data, verdict(data, found), found, [EVIL], FACTS)
+    assert EVIL not in html and "&lt;script&gt;" in html
+
+
+def test_the_documents_are_valid_and_deterministic():
+    data, found = dataset(), [Finding("reveal", 1, np.array([3]), np.array([2.0]), 100, None)]
+    said = verdict(data, found)
+    texts = [tables.to_json(data, said, found, [], FACTS), tables.to_sarif(data, found), tables.to_csv(data, found)]
+    assert texts == [
+        tables.to_json(data, said, found, [], FACTS),
+        tables.to_sarif(data, found),
+        tables.to_csv(data, found),
+    ]
+    assert json.loads(texts[0])["findings"][0] == {
+        "filter": "reveal", "alarm": True, "class": EVIL, "label": 1, "rows": 1, "of": 100, "patch": None,
+    }  # fmt: skip
+    assert json.loads(texts[1])["version"] == "2.1.0"
+    assert texts[2].splitlines()[1].startswith("3,row 3,1,")
