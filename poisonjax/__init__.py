@@ -3,6 +3,7 @@
     import poisonjax as pj
 
     record = pj.run(experiment, workdir="runs/mine", seeds=3)
+    record = pj.defend("runs/mine", pj.defences.STRIP())
     victim = pj.load_victim("runs/mine", arm="pgd_at")
     result = pj.evaluate(victim.logits, x, y, pj.attacks.AutoAttack(pj.attacks.Linf(0.3)), key)
 
@@ -20,6 +21,7 @@ _ATTRIBUTES = {
     "Evaluation": "poisonjax.experiment",
     "Experiment": "poisonjax.experiment",
     "Victim": "poisonjax.evaluation.victim",
+    "defend": "poisonjax.runs.defend",
     "evaluate": "poisonjax.evaluation.robustness",
     "get_experiment": "poisonjax.runs.experiments",
     "load_victim": "poisonjax.runs.trained",

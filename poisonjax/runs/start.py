@@ -64,13 +64,15 @@ def run(
     save_every: float = 30.0,
     stream: bool = False,
     shared: str | os.PathLike | None = None,
+    source: str = "",
 ) -> dict:
     """Run an experiment from data to report, or resume it, and return its record.
 
     workdir: a folder, or gs://... of a bucket, for record.json, report.md, figures and checkpoints; it belongs to this
     experiment alone, and to this process while it runs. Default: runs/<name>/<scale>. seeds: 0 to seeds - 1; more of
     them, and more arms, on the same workdir add to those done. scale: recorded; "paper" and "full" are compared with
-    reported numbers. changed: the overrides that led to the experiment, recorded. The others are those of `Settings`.
+    reported numbers. changed: the overrides that led to the experiment, recorded. source: the file or module that
+    it is from, recorded. The others are those of `Settings`.
 
     ValueError for bad input and for a workdir that is in use or belongs to another run. `training.Interrupted` after
     Ctrl-C or SIGTERM, with everything saved: the same call resumes. OSError if the disk or the bucket fails.
@@ -78,7 +80,7 @@ def run(
     home = os.fspath(workdir or f"runs/{experiment.name}/{scale}")
     settings = Settings(home, seeds, data_dir and os.fspath(data_dir), save_every, stream, shared and os.fspath(shared))
     dataset = runner.load(experiment, settings.data_dir)
-    with opened(experiment, dataset, identity(experiment, scale, dataset), settings, scale, changed) as job:
+    with opened(experiment, dataset, identity(experiment, scale, dataset), settings, scale, changed, source) as job:
         return finished(job) or runner.run(job)
 
 
