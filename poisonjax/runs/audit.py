@@ -21,6 +21,12 @@ from poisonjax.runs.training import Rows
 from poisonjax.runtime.workdir import load_arrays, write_atomic
 from poisonjax.training import Adam, AdversarialTraining, Cosine, Training
 
+LEFT = {
+    "standard": "all rows",
+    "repeated_patch": "rows that share no patch",
+    "reveal": "rows that networks under attack do not set apart",
+    "masked_disagreement": "rows that look like their class behind every mask",
+}  # what networks are trained on, by arm
 IMAGES = 64_000  # that a network sees, in whole epochs
 EPOCHS = 3, 30  # at least, at most
 STEPS = 10  # of the attack that networks are trained under
@@ -94,7 +100,7 @@ def limits(rows: int) -> list[str]:
 def _facts(plan: Experiment, record: dict) -> dict:
     arms = record["arms"]
     networks = {
-        name: {"removed": _removed(arm), "accuracy": arm["clean_accuracy"]["mean"]} for name, arm in arms.items()
+        LEFT[name]: {"removed": _removed(arm), "accuracy": arm["clean_accuracy"]["mean"]} for name, arm in arms.items()
     }
     budgets = [
         f"{judge.attack.ball.eps:g}" for arm in plan.arms if arm.name == "reveal" for judge in arm.defence.judges
