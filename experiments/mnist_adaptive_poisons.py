@@ -15,13 +15,20 @@ from poisonjax.poisons import AdaptiveBlend
 
 from . import mnist_defences, mnist_removes_or_reveals
 
-FILTERS = ("reveal", "masked_disagreement", "reveal_or_masked", "spectral_signatures", "activation_clustering")
+FILTERS = (
+    "reveal",
+    "masked_disagreement",
+    "reveal_or_masked",
+    "repeated_patch",
+    "spectral_signatures",
+    "activation_clustering",
+)
 
 
 def experiment(scale: str) -> Experiment:
     plan, smoke = mnist_removes_or_reveals.experiment(scale), scale == "smoke"
-    pgd_at = next(arm for arm in plan.arms if arm.name == "pgd_at")
-    filters = mnist_defences.filters(pgd_at.objective, mnist_removes_or_reveals.judges(scale))
+    judges = mnist_removes_or_reveals.judges(scale)
+    filters = mnist_defences.filters(judges[-1], judges)
     names = ("activation_clustering",) if smoke else FILTERS
     return dataclasses.replace(
         plan,
@@ -30,7 +37,7 @@ def experiment(scale: str) -> Experiment:
         poison=AdaptiveBlend(rate=0.01, cover_rate=0.01),
         arms=(
             Arm("standard"),
-            *(() if smoke else (pgd_at,)),
+            *(() if smoke else (Arm("pgd_at", judges[-1]),)),
             *(Arm(name, defence=filters[name]) for name in names),
             Arm("standard_clean_data", poisoned=False),
         ),
