@@ -1,5 +1,6 @@
 """Encoded images decoded in a pool of threads into one array, and kept for the next start."""
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,7 +116,8 @@ def kept(folder: Path, name: str, mark: str, rows: int, make: Callable[[], Decod
         arrays = [made.image, np.array([made.scaled])]
         arrays.append(np.frombuffer(bytes.fromhex(cache.digest(arrays)), np.uint8))
         shape = "x".join(map(str, made.image.shape[1:]))
-        for old in folder.glob(f"{name}-*.decoded"):
-            old.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # `store` warns of a folder that cannot be written
+            for old in folder.glob(f"{name}-*.decoded"):
+                old.unlink()
         cache.store(folder, folder / f"{name}-{shape}.decoded", mark.encode(), arrays)
     return made

@@ -38,10 +38,11 @@ class Npz(Origin):
             split, rows = divide.GIVEN, [divide.ordered(part, reading) for part in names]
         else:
             split, rows = divide.rule(reading), divide.divided(source, names[0], labels[0], classes, reading)
-        pairs = [(images[-at][row], labels[-at][row]) for at, row in zip((0, 1), rows, strict=True)]
-        divide.checked(source, pairs[0][1], pairs[1][1], classes)
-        made, names = from_arrays(source, *pairs, classes), tuple(map(str, rows[0].tolist()))
-        return replace(made, names=names, facts=facts(pairs[0][0].shape[1:], False, split, 0))
+            images, labels = images * 2, labels * 2
+        train, test = ((image[row], label[row]) for image, label, row in zip(images, labels, rows, strict=True))
+        divide.checked(source, train[1], test[1], classes)
+        made, names = from_arrays(source, train, test, classes), tuple(map(str, rows[0].tolist()))
+        return replace(made, names=names, facts=facts(train[0].shape[1:], False, split, 0))
 
 
 def _arrays(source: str, path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -119,7 +119,7 @@ def configured(
             try:
                 fitted = changed.fitted(changed.data, whole)
             except ValueError:  # of which another override may be the cure, such as that of poison.target
-                return overridden(changed, others).fitted(changed.data, whole)
+                fitted = overridden(changed, others).fitted(changed.data, whole)
             return overridden(fitted, others)
     return overridden(experiment, assignments)
 

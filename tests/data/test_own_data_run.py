@@ -144,6 +144,12 @@ def test_settings_are_of_the_experiment_with_the_new_classes():
     assert plan.poison.target == 15 and plan.data.train == Stratified(40) and plan.data.test == AtMost(100)
 
 
+def test_a_target_may_be_set_that_the_data_need():
+    setting = ["data.name=npz:own", "data.train=Stratified(40)", "poison.target=3"]
+    plan = experiments.configured("mnist_clean_label", "smoke", setting, lambda _: whole(4))
+    assert (plan.poison.target, plan.poison.classes, plan.data.train) == (3, 4, Stratified(40))
+
+
 def test_known_data_sets_leave_the_experiment_as_it_is():
     usual = experiments.configured("mnist_badnets", "small", [])
     plan = experiments.configured("mnist_badnets", "small", ["data.name=mnist"], lambda _: pytest.fail("loaded"))
