@@ -31,6 +31,11 @@ def report_arms(as_reported: LossAttack, pgd: LossAttack) -> tuple[Arm, ...]:
     )
 
 
+def beside_clean_data(*arms: Arm) -> tuple[Arm, ...]:
+    """The arms, and each of them on clean data: poisons that lower the accuracy are judged by it."""
+    return (*arms, *(dataclasses.replace(arm, name=f"{arm.name}_clean_data", poisoned=False) for arm in arms))
+
+
 def arms_by_size(networks: dict[str, Network], attack: LossAttack) -> tuple[Arm, ...]:
     """Networks {size: network}, each trained in the standard way and adversarially."""
     standard = [Arm(f"standard_{size}", model=model) for size, model in networks.items()]
@@ -76,6 +81,13 @@ def cifar10(
         return _judged(plan, 200, 5)
     data = Data("cifar10", Stratified(100), Stratified(50))
     return _smoke(paper, data, smoke or WongCNN(filters=(4, 8), hidden=16))
+
+
+def shortened(attack: PGD, scale: str) -> PGD:
+    """The attack that crafts a poison at a scale: below paper, a single run of fewer steps."""
+    if scale == "paper":
+        return attack
+    return dataclasses.replace(attack, steps={"full": 100, "small": 40}.get(scale, 2), restarts=1)
 
 
 def _judged(plan: Experiment, images: int, share: int = 1) -> Experiment:

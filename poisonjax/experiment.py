@@ -89,10 +89,10 @@ class Evaluation:
     """Evaluation settings.
 
     attack: for robust_accuracy. autoattack: for autoattack_accuracy, on the first `autoattack_images` test images; None
-    for none. min_attack_success: the gate. The poison works if the attack success rate of the standard arm exceeds that
-    of the same training on clean data by at least this share of what that leaves; otherwise nothing follows about a
-    defence. tolerance: how far from a reported number, as a fraction, still counts as reproduced. batch: images at a
-    time. ValueError for an impossible value.
+    for none. min_attack_success: the gate. The poison works if the attacker's success on the standard arm, as the
+    poison's aim tells it, exceeds that of the same training on clean data by at least this share of what that leaves;
+    otherwise nothing follows about a defence. tolerance: how far from a reported number, as a fraction, still counts as
+    reproduced. batch: images at a time. ValueError for an impossible value.
     """
 
     attack: LossAttack
@@ -168,6 +168,11 @@ class Experiment:
             raise ValueError(f"arms must have different names, got {twice[0]} twice")
         if self.poisoned and "standard" not in names:
             raise ValueError(f"arms must have standard, on which the attack is tried, got {', '.join(names)}")
+        if self.poisoned and self.poison.aim.spoils_accuracy and self.standard_control() is None:
+            raise ValueError(
+                "arms must have standard on clean data too (poisoned=False), to measure the loss of accuracy from, got "
+                f"{', '.join(names)}"
+            )
 
     @property
     def poisoned(self) -> bool:
@@ -188,11 +193,15 @@ class Experiment:
         return next((arm.name for arm in self.arms if self.poisoned and arm.defends and not arm.poisoned), None)
 
     def standard_control(self) -> str | None:
-        """The arm trained as `standard` is, but without the poison: what the attack success rate is measured from."""
-        standard = next((arm for arm in self.arms if arm.name == "standard"), None)
-        if standard is None or not self.poisoned:
+        """The arm trained as `standard` is, but without the poison: what the attacker's success is measured from."""
+        return self.twin("standard")
+
+    def twin(self, name: str) -> str | None:
+        """The arm trained as that one is, but without the poison."""
+        poisoned = next((arm for arm in self.arms if arm.name == name), None)
+        if poisoned is None or not self.poisoned:
             return None
-        same = (dataclasses.replace(standard, name=arm.name, poisoned=False) == arm for arm in self.arms)
+        same = (dataclasses.replace(poisoned, name=arm.name, poisoned=False) == arm for arm in self.arms)
         return next((arm.name for arm, is_same in zip(self.arms, same, strict=True) if is_same), None)
 
     def model_of(self, arm: Arm) -> Network:

@@ -75,8 +75,9 @@ class Activations(Analysis):
 
     def check(self, examples: Examples, poison: Poison) -> None:
         """ValueError if there is no trigger, or there are not per_class test images of every class."""
-        if not poison.poisons:
-            raise ValueError("activations compare clean with triggered images, and NoPoison has no trigger")
+        if not poison.has_trigger:
+            name = type(poison).__name__
+            raise ValueError(f"activations compare clean with triggered images, and {name} has no trigger")
         self.check_labels(np.asarray(examples.label))
 
     def check_labels(self, labels: np.ndarray) -> None:

@@ -182,16 +182,21 @@ def catastrophic_overfitting(history: list[dict]) -> list[str]:
     ]
 
 
-def audit(labels: np.ndarray, predictions: Predictions, classes: int) -> list[str]:
+def audit(labels: np.ndarray, predictions: Predictions, classes: int, learnt: float | None = None) -> list[str]:
     """Reasons why the numbers of a network on labels [n] are meaningless, one line each.
 
     Logits that are not numbers, one class for all images, or little more than guessing: a network that has not learnt
     its task has not learnt a backdoor either, and no defence is to be credited with that.
+
+    learnt: the training accuracy of a network whose test accuracy the attacker has spoilt, by which to tell then.
     """
     found = []
     if bad := int(np.sum(~predictions.finite)):
         found.append(f"not finite: the logits of {bad} of {len(predictions.finite)} test images hold NaN or infinity")
-    if len(np.unique(predictions.clean)) == 1:
+    if learnt is not None:
+        if learnt < 2 / classes:
+            found.append(f"undertrained: {learnt:.1%} training accuracy, less than twice that of guessing")
+    elif len(np.unique(predictions.clean)) == 1:
         found.append(f"collapsed: every clean test image is predicted as class {predictions.clean[0]}")
     elif (accuracy := np.mean(predictions.clean == labels)) < 2 / classes:
         found.append(f"undertrained: {accuracy:.1%} clean accuracy, less than twice that of guessing")

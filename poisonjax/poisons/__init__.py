@@ -1,12 +1,17 @@
 """Training-time attacks: which rows change, how, and the trigger that exploits it at test time."""
 
 from poisonjax.poisons.adaptive import AdaptiveBlend, AdaptivePatch, AdaptivePoison
+from poisonjax.poisons.adversarial_poison import AdversarialPoison
+from poisonjax.poisons.aim import BACKDOOR, LOW_ACCURACY, Aim
 from poisonjax.poisons.apply import choose, choose_cover, count, poisoned
+from poisonjax.poisons.availability import AvailabilityPoison
 from poisonjax.poisons.badnets import BadNets
 from poisonjax.poisons.base import Poison, SurrogatePoison, Wrapped
 from poisonjax.poisons.blended import Blend, SignPattern
+from poisonjax.poisons.class_noise import ClassNoise
 from poisonjax.poisons.clean_label import CleanLabel
 from poisonjax.poisons.cover import WithCover
+from poisonjax.poisons.entangled_features import CentreDistance, EntangledFeatures
 from poisonjax.poisons.low_frequency import LowFrequency
 from poisonjax.poisons.no_poison import NoPoison
 from poisonjax.poisons.noisy_labels import NoisyLabels
@@ -18,15 +23,23 @@ from poisonjax.poisons.triggers import BrightSquare, Corners, FourPixels, Patter
 from poisonjax.poisons.wanet import NoisyWarp, Warp
 
 __all__ = [
+    "BACKDOOR",
+    "LOW_ACCURACY",
     "SIG",
     "AdaptiveBlend",
     "AdaptivePatch",
     "AdaptivePoison",
+    "AdversarialPoison",
+    "Aim",
+    "AvailabilityPoison",
     "BadNets",
     "Blend",
     "BrightSquare",
+    "CentreDistance",
+    "ClassNoise",
     "CleanLabel",
     "Corners",
+    "EntangledFeatures",
     "FourPixels",
     "LowFrequency",
     "NoPoison",

@@ -1,11 +1,13 @@
-"""Choosing the rows to poison, and putting the poisoned ones in."""
+"""Choosing the rows to poison, crafting them, and putting the poisoned ones in."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from poisonjax.types import Array, Examples
+from poisonjax.attacks import LossAttack
+from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 
 
 def count(rate: float, rows: int) -> int:
@@ -49,3 +51,29 @@ def poisoned(apply: Callable[[Examples], Examples], examples: Examples, rows: Ar
     changed = apply(examples)
     image = jnp.where(hit[:, None, None, None], changed.image, examples.image)
     return Examples(image, jnp.where(hit, changed.label, examples.label), examples.index)
+
+
+def attacked(attack: LossAttack, logits_fn: LogitsFn, examples: Examples, labels: Array, keys: Array) -> Examples:
+    """Rows [b] attacked for labels [b], which need not be their own; those stay.
+
+    The change is rounded towards zero, so that the bytes stay in the ball.
+    """
+    x = to_unit(examples.image)
+    change = attack(logits_fn, x, labels, keys) - x
+    return examples._replace(image=to_bytes(x + jnp.trunc(change * 255) / 255))
+
+
+class _Crafted(NamedTuple):
+    """Rows that have been crafted, so that a poison is a pure function of each row. rows: [m], sorted by index."""
+
+    rows: Examples
+
+    def apply(self, examples: Examples) -> Examples:
+        """Every given row that was crafted, with its image; the label stays. Of the others, that of some other row."""
+        place = jnp.clip(jnp.searchsorted(self.rows.index, examples.index), 0, len(self.rows.index) - 1)
+        return examples._replace(image=jnp.asarray(self.rows.image)[place])
+
+
+def replaced(rows: Examples) -> Callable[[Examples], Examples]:
+    """`apply` of a poison whose crafted rows [m], sorted by index, are all there is to it."""
+    return _Crafted(rows).apply

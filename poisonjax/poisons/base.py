@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from poisonjax.attacks import LossAttack
+from poisonjax.poisons.aim import BACKDOOR, Aim
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
+
+Outputs = Callable[[Array], tuple[Array, Array]]  # images [b ...] in [0, 1] -> logits [b k], features [b d]
 
 
 class Poison(abc.ABC):
@@ -24,11 +27,14 @@ class Poison(abc.ABC):
     checked here; a member with a `__post_init__` of its own calls `super().__post_init__()`. One whose rows are crafted
     against a network derives from `SurrogatePoison`.
 
-    classes: of the data set, a field. poisons: False for the baseline without an attack. needs_surrogate: True for a
-    `SurrogatePoison`, and for what wraps one.
+    classes: of the data set, a field. aim: what the attacker wants, by which its success is told. has_trigger: False if
+    the attacker shows test images as they are. poisons: False for the baseline without an attack. needs_surrogate: True
+    for a `SurrogatePoison`, and for what wraps one.
     """
 
     classes: int
+    aim: ClassVar[Aim] = BACKDOOR
+    has_trigger: ClassVar[bool] = True
     poisons: ClassVar[bool] = True
     needs_surrogate: ClassVar[bool] = False
 
@@ -88,19 +94,25 @@ class Poison(abc.ABC):
 class SurrogatePoison(Poison):
     """A poison whose rows are crafted against a network that the attacker trains on clean data.
 
-    attack: what crafts them, a field; its cost goes into estimates of time.
+    attack: what crafts them, a field; its cost goes into estimates of time. needs_centres: True if `view` takes the
+    mean features of each class of the clean training rows.
     """
 
     attack: LossAttack
     needs_surrogate: ClassVar[bool] = True
+    needs_centres: ClassVar[bool] = False
 
     def expected_rows(self, rows: int) -> int:
         """About how many of so many training rows, of classes of equal size, are crafted; at most all of them."""
         return rows
 
+    def view(self, outputs: Outputs, centres: Array | None) -> LogitsFn:
+        """The surrogate as `perturb` sees it, by default its logits; pure. centres: [k d], None unless needed."""
+        return lambda x: outputs(x)[0]
+
     @abc.abstractmethod
     def perturb(self, logits_fn: LogitsFn, examples: Examples, keys: Array) -> Examples:
-        """Rows [b] crafted against the surrogate, images uint8; keys [b], one per row. Kept as the run's result."""
+        """Rows [b] crafted against the surrogate's `view`, images uint8; keys [b], one per row. Kept as a result."""
 
     @abc.abstractmethod
     def crafted(self, rows: Examples) -> Callable[[Examples], Examples]:
@@ -120,7 +132,10 @@ class Wrapped(Poison):
     poison: Poison
     classes = property(lambda self: self.poison.classes)
     poisons = property(lambda self: self.poison.poisons)
+    aim = property(lambda self: self.poison.aim)
+    has_trigger = property(lambda self: self.poison.has_trigger)
     needs_surrogate = property(lambda self: self.poison.needs_surrogate)
+    needs_centres = property(lambda self: self.poison.needs_centres)
     attack = property(lambda self: self.poison.attack)
 
     def select(self, labels: Array, key: Array) -> Array:
@@ -158,6 +173,10 @@ class Wrapped(Poison):
     def expected_rows(self, rows: int) -> int:
         """About how many of so many training rows are crafted, if the other poison needs a surrogate."""
         return self.poison.expected_rows(rows)
+
+    def view(self, outputs: Outputs, centres: Array | None) -> LogitsFn:
+        """The surrogate as the other poison sees it, if that needs one."""
+        return self.poison.view(outputs, centres)
 
     def perturb(self, logits_fn: LogitsFn, examples: Examples, keys: Array) -> Examples:
         """Rows [b] crafted as by the other poison, if it needs a surrogate."""

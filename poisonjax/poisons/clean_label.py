@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from poisonjax.attacks import L2, PGD, LossAttack
-from poisonjax.poisons.apply import choose_of_class, count
+from poisonjax.poisons.apply import attacked, choose_of_class, count, replaced
 from poisonjax.poisons.base import SurrogatePoison
 from poisonjax.poisons.triggers import FourPixels, Trigger
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
@@ -36,17 +36,12 @@ class CleanLabel(SurrogatePoison):
         return count(self.rate, rows // self.classes)
 
     def perturb(self, logits_fn: LogitsFn, examples: Examples, keys: Array) -> Examples:
-        """Rows [b] attacked against the surrogate, without the trigger, in 8 bits; keys [b].
-
-        The change is rounded towards zero, so that the bytes stay in the ball.
-        """
-        x = to_unit(examples.image)
-        change = self.attack(logits_fn, x, examples.label, keys) - x
-        return examples._replace(image=to_bytes(x + jnp.trunc(change * 255) / 255))
+        """Rows [b] attacked against the surrogate, without the trigger, in 8 bits, within the ball; keys [b]."""
+        return attacked(self.attack, logits_fn, examples, examples.label, keys)
 
     def crafted(self, rows: Examples) -> Callable[[Examples], Examples]:
         """Every given row that was crafted, perturbed and with the trigger; rows [m] are sorted by index."""
-        return _Crafted(self.trigger, rows).apply
+        return _Triggered(self.trigger, replaced(rows)).apply
 
     def apply_trigger(self, image: Array) -> Array:
         """Images [b h w c] in [0, 1] with the trigger."""
@@ -57,17 +52,13 @@ class CleanLabel(SurrogatePoison):
         return jnp.full_like(labels, self.target)
 
 
-class _Crafted(NamedTuple):
-    """Rows that have been crafted, so that the poison is a pure function of each row.
-
-    rows: the perturbed examples [m], without the trigger, sorted by index.
-    """
+class _Triggered(NamedTuple):
+    """Rows that have been crafted, and then given the trigger."""
 
     trigger: Trigger
-    rows: Examples
+    crafted: Callable[[Examples], Examples]
 
     def apply(self, examples: Examples) -> Examples:
         """Every given row that was crafted, perturbed and with the trigger; the label stays."""
-        place = jnp.clip(jnp.searchsorted(self.rows.index, examples.index), 0, len(self.rows.index) - 1)
-        perturbed = to_unit(jnp.asarray(self.rows.image)[place])
-        return examples._replace(image=to_bytes(self.trigger(perturbed)))
+        perturbed = self.crafted(examples)
+        return perturbed._replace(image=to_bytes(self.trigger(to_unit(perturbed.image))))

@@ -15,6 +15,7 @@ class NoPoison(Poison):
 
     classes: int = 10
     poisons: ClassVar[bool] = False
+    has_trigger: ClassVar[bool] = False
 
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] -> mask [n] with no row."""

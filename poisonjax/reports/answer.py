@@ -1,15 +1,17 @@
-"""The answer: what becomes of each backdoor in each network, one case per experiment, from records alone."""
+"""The answer: what becomes of each poison in each network, one case per experiment, from records alone."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from poisonjax.evaluation.metrics import METRICS
+from poisonjax.poisons.aim import BACKDOOR, Aim
 from poisonjax.reports import arms
+from poisonjax.reports.aims import aim, success
 from poisonjax.reports.site.reading import Run
-from poisonjax.reports.table import audit, percent, plural, rows
+from poisonjax.reports.table import audit, capitalized, percent, plural, rows
 from poisonjax.reports.verdict import FAILED, REMOVED, SURVIVES, VOID, WEAKENED, fate
 from poisonjax.scales import rank
 
-RATE = "attack_success_rate"
 SIGNS = {SURVIVES: "●", WEAKENED: "◐", REMOVED: "○", FAILED: "–", VOID: "†"}  # a fate, also without colour
 MEANINGS = {
     SURVIVES: "the attack still works",
@@ -24,12 +26,15 @@ WORDS = {  # poisons whose type is not what people call them
     "CleanLabel": "clean label",
     "WithCover": "with cover rows",
     "NoisyLabels": "with noisy labels",
+    "AdversarialPoison": "adversarial poison",
+    "ClassNoise": "class-wise noise",
+    "EntangledFeatures": "entangled features",
 }
 QUESTION = "pgd_at"  # the defence that the report asks about, as Madry et al. 2018 have it
 
 
 class Outcome(NamedTuple):
-    """What one training makes of the backdoor. rate: the metric of its attack success, None where there is no arm."""
+    """What one training makes of the poison. rate: the metric that the attacker's aim is about."""
 
     arm: str
     rate: dict
@@ -37,9 +42,11 @@ class Outcome(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A backdoor in a network. asked: of the defence in question. best: the lowest of a sound one; None without one.
+    """A poison and a network. asked: of the defence in question. best: of the sound one that the attacker likes least;
+    None without one.
 
-    control: attack success rate of the defence, or else of standard training, on clean data; None if not measured.
+    control: the metric of the attacker's aim of the defence, or else of standard training, on clean data; None if not
+    measured.
     """
 
     run: Run
@@ -47,6 +54,7 @@ class Case(NamedTuple):
     asked: Outcome
     best: Outcome | None
     control: float | None
+    aim: Aim
 
 
 def cases(runs: Iterable[Run]) -> list[Case]:
@@ -85,26 +93,25 @@ def _order(name: str) -> tuple[bool, str]:
     return not name.startswith("mnist"), name
 
 
-def _control(record: dict) -> float | None:
-    """The attack success rate of the control, of a defence if there is one."""
-    arm = arms.control(record)
-    return None if arm is None else record["arms"][arm][RATE]["mean"]
-
-
 def _case(run: Run) -> Case:
-    record, control = run.record, _control(run.record)
-    outcomes = {name: _outcome(record, name, control) for name in arms.defended(record)}
+    record, wanted = run.record, aim(run.record)
+    outcomes = {name: _outcome(record, name) for name in arms.defended(record)}
     asked = outcomes.get(QUESTION) or next(iter(outcomes.values()))
     sound = [each for each in outcomes.values() if each.fate != VOID and each.rate["mean"] is not None]
-    best = min(sound, key=lambda each: each.rate["mean"], default=None)
-    return Case(run, record["arms"]["standard"][RATE], asked, best, control)
+    best = min(sound, key=lambda each: wanted.success(each.rate["mean"]), default=None)
+    clean = arms.control(record, asked.arm)
+    control = None if clean is None else record["arms"][clean][wanted.metric]["mean"]
+    return Case(run, record["arms"]["standard"][wanted.metric], asked, best, control, wanted)
 
 
-def _outcome(record: dict, name: str, control: float | None) -> Outcome:
-    rate, gate = record["arms"][name][RATE], record["attack_gate"]
+def _outcome(record: dict, name: str) -> Outcome:
+    rate, gate, clean = record["arms"][name][aim(record).metric], record["attack_gate"], arms.control(record, name)
     if audit(record, name) or audit(record, "standard"):
         return Outcome(name, rate, VOID)
-    return Outcome(name, rate, fate(rate["mean"], control, gate["threshold"]) if gate["passed"] else FAILED)
+    if not gate["passed"]:
+        return Outcome(name, rate, FAILED)
+    control = None if clean is None else success(record, clean)
+    return Outcome(name, rate, fate(success(record, name), control, gate["threshold"]))
 
 
 def network(case: Case) -> str:
@@ -135,6 +142,19 @@ def _poison(settings: dict | None) -> str:
     return ("all-to-all " if settings and settings.get("target", 0) is None else "") + words
 
 
+def measure(case: Case) -> str:
+    """The metric that the rates of a case are, where that is not the attack success rate."""
+    return "" if case.aim == BACKDOOR else METRICS[case.aim.metric]
+
+
+def measures(found: Iterable[Case]) -> str:
+    """The metrics that the rates of the cases are, to begin a sentence with."""
+    names = dict.fromkeys(map(measure, found))
+    others = [f"{name} where the poison is to spoil that" for name in names if name]
+    said = ", or ".join(["attack success rates", *others] if "" in names or not names else others)
+    return capitalized(said)
+
+
 def setting(case: Case) -> str:
     """The scale and the number of seeds."""
     return f"{case.run.record['scale']}, {plural(len(case.run.record['seeds']), 'seed')}"
@@ -145,13 +165,14 @@ HEADER = ["data", "network", "poison", "standard", "PGD-AT", "best defence", "co
 
 def cells(case: Case) -> list[str]:
     """The cells under HEADER; rates in percent."""
+    kind = poison(case) + (f" ({measure(case)})" if measure(case) else "")
     best = "–" if case.best is None else f"{percent(case.best.rate['mean'])} ({case.best.arm})"
     asked = percent(case.asked.rate["mean"]) + (f" {SIGNS[VOID]}" if case.asked.fate == VOID else "")
     rates = [percent(case.standard["mean"]), asked, best, percent(case.control)]
     return [
         data(case),
         network(case),
-        poison(case),
+        kind,
         *rates,
         f"{SIGNS[case.asked.fate]} {case.asked.fate}",
         setting(case),
@@ -169,20 +190,21 @@ def matrix(found: list[Case], prefix: str) -> str:
     body = [cells(case) for case in found]
     for line, case in zip(body, found, strict=True):
         line[2] = f"[{line[2]}]({prefix}{case.run.path}/report.md)"
-    return f"{rows(HEADER, body)}\n\nAttack success rates in percent. {legend(found)}."
+    return f"{rows(HEADER, body)}\n\n{measures(found)} in percent. {legend(found)}."
 
 
 def headline(found: list[Case]) -> str:
     """The answer: a sentence for each fate, with the networks and poisons that it is true of."""
     said = " ".join(sentence for _, sentence in sentences(found))
-    return f"{said} (Attack success rates after it; control: without the poison.)" if said else "No backdoor was tried."
+    return f"{said} ({measures(found)} after it; control: without the poison.)" if said else "No poison was tried."
 
 
 def sentences(found: list[Case]) -> list[tuple[str, str]]:
     """(fate, sentence) of each fate that a defence in question leads to, in the order of MEANINGS."""
-    asked = [(each, defence(case)) for each in MEANINGS for case in found if case.asked.fate == each]
-    same = {pair: [case for case in found if (case.asked.fate, defence(case)) == pair] for pair in asked}
-    return [(pair[0], _sentence(*pair, of)) for pair, of in same.items()]
+    same = {}
+    for case in sorted(found, key=lambda case: list(MEANINGS).index(case.asked.fate)):
+        same.setdefault((case.asked.fate, defence(case), case.aim.effect), []).append(case)
+    return [(about[0], _sentence(*about, of)) for about, of in same.items()]
 
 
 def defence(case: Case) -> str:
@@ -193,14 +215,14 @@ def defence(case: Case) -> str:
     return "PGD adversarial training" if plain and alone else case.asked.arm
 
 
-def _sentence(fate: str, by: str, found: list[Case]) -> str:
-    """One fate by one defence, by network and data set."""
+def _sentence(fate: str, by: str, effect: str, found: list[Case]) -> str:
+    """One fate of one effect by one defence, by network and data set."""
     places = {}
     for case in found:
         places.setdefault(f"in {network(case)} on {data(case)}", []).append(poison(case) + _rates(case))
     where = ", ".join(f"{place} ({'; '.join(of)})" for place, of in places.items())
     if fate in VERBS:
-        return f"{by} **{VERBS[fate]}** the backdoor {where}."
+        return f"{by} **{VERBS[fate]}** the {effect} {where}."
     return f"Nothing follows {where}: {REASONS[fate]}."
 
 

@@ -25,6 +25,13 @@ def controls(record: dict) -> list[str]:
     return [arm["name"] for arm in sorted(clean, key=defends, reverse=True)]
 
 
-def control(record: dict) -> str | None:
-    """The control that the others are held against: the first sound one."""
-    return next((arm for arm in controls(record) if not audit(record, arm)), None)
+def control(record: dict, name: str | None = None) -> str | None:
+    """The sound control that an arm with a defence is held against: the same without the poison, or else the first."""
+    alike = [arm["name"] for arm in arms(record) if arm["name"] in controls(record) and _is_twin(record, arm, name)]
+    return next((arm for arm in [*alike, *controls(record)] if not audit(record, arm)), None)
+
+
+def _is_twin(record: dict, arm: dict, name: str | None) -> bool:
+    """True if the settings are those of the arm of that name, but for the poison."""
+    same = [of for of in arms(record) if of["name"] == name]
+    return bool(same) and same[0] | {"name": arm["name"], "poisoned": arm.get("poisoned", True)} == arm

@@ -1,10 +1,11 @@
 """The finding of a record in a line, as the title of a picture."""
 
+from poisonjax.reports.aims import aim, success
 from poisonjax.reports.arms import arms, control, defended, defends
 from poisonjax.reports.table import audit, has
 from poisonjax.reports.verdict import REMOVED, SURVIVES, VOID, WEAKENED, fate
 
-RATE, ROBUST = "attack_success_rate", "robust_accuracy"
+ROBUST = "robust_accuracy"
 VERBS = {SURVIVES: "survives", WEAKENED: "is weakened, but not removed, by", REMOVED: "is removed by"}
 FEW = 4  # networks that a title names one by one
 MANY = 8  # defences that a title counts, beyond so many
@@ -26,7 +27,8 @@ def _fates(record: dict) -> str:
         by_fate.setdefault(_fate(record, arm), []).append(arm)
     told = _listed if len(defended(record)) <= MANY else _counted
     said = [f"{verb} {told(record, by_fate[each])}" for each, verb in VERBS.items() if each in by_fate]
-    parts = [f"The backdoor ({_rate(record, 'standard')} after standard training) {_and(said) if said else 'works'}"]
+    before = f"{_rate(record, 'standard')} after standard training"
+    parts = [f"The {aim(record).effect} ({before}) {_and(said) if said else 'works'}"]
     if VOID in by_fate:
         parts.append(f"nothing follows for {_and(by_fate[VOID])}")
     clean = control(record)
@@ -36,13 +38,13 @@ def _fates(record: dict) -> str:
 def _fate(record: dict, arm: str) -> str:
     if audit(record, arm):
         return VOID
-    clean = control(record)
-    level = None if clean is None else record["arms"][clean][RATE]["mean"]
-    return fate(record["arms"][arm][RATE]["mean"], level, record["attack_gate"]["threshold"])
+    clean = control(record, arm)
+    level = None if clean is None else success(record, clean)
+    return fate(success(record, arm), level, record["attack_gate"]["threshold"])
 
 
 def _rate(record: dict, arm: str) -> str:
-    return f"{record['arms'][arm][RATE]['mean']:.1%}"
+    return f"{record['arms'][arm][aim(record).metric]['mean']:.1%}"
 
 
 def _listed(record: dict, names: list[str]) -> str:
@@ -53,7 +55,7 @@ def _counted(record: dict, names: list[str]) -> str:
     """How many they are, and the range of their rates."""
     if len(names) <= 2:
         return _listed(record, names)
-    rates = sorted(record["arms"][arm][RATE]["mean"] for arm in names)
+    rates = sorted(record["arms"][arm][aim(record).metric]["mean"] for arm in names)
     return f"{len(names)} defences ({100 * rates[0]:.1f} to {rates[-1]:.1%})"
 
 

@@ -10,12 +10,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from poisonjax.reports import style
+from poisonjax.reports.aims import aim
 from poisonjax.reports.arms import arms, control, controls
 from poisonjax.reports.brief import finding
 from poisonjax.reports.style import LIGHT, Look, Theme
 from poisonjax.reports.table import LABELS, MAIN, TRIGGERED, audit, capitalized, has, plural
-
-RATE = "attack_success_rate"
 
 
 @style.styled
@@ -115,7 +114,7 @@ def results(record: dict) -> Figure:
     rows = len(record["arms"])
     figure = style.sheet(0.5 * rows + 1.3, finding(record), _setting(record))
     figure.get_layout_engine().set(w_pad=0.09)
-    wide = [name == RATE or len(names) <= 3 for name in names]
+    wide = [name == aim(record).metric or len(names) <= 3 for name in names]
     ratios = [2.2 if is_wide else 1 for is_wide in wide]
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False, width_ratios=ratios)[0]
     for axis, name, is_wide in zip(panels, names, wide, strict=True):
@@ -127,8 +126,9 @@ def results(record: dict) -> Figure:
 
 
 def _shown(record: dict) -> list[str]:
-    """The metrics to draw: attack success first, and triggered accuracy only where the report gives it."""
-    names = (RATE, "triggered_accuracy", "clean_accuracy", "robust_accuracy", "autoattack_accuracy")
+    """The metrics to draw: that of the attacker's aim first; triggered accuracy only where the report gives it."""
+    accuracies = ("triggered_accuracy", "clean_accuracy", "robust_accuracy", "autoattack_accuracy")
+    names = dict.fromkeys((aim(record).metric, *accuracies))
     given = {row["metric"] for row in record["comparison"]}
     wanted = [name for name in names if name != "triggered_accuracy" or name in given]
     return [name for name in wanted if any(has(metrics, name) for metrics in record["arms"].values())] or [MAIN[0]]
@@ -171,9 +171,9 @@ def _dot(axis: Axes, row: int, metric: dict, look: Look, void: bool) -> None:
 
 
 def _band(axis: Axes, record: dict, name: str) -> None:
-    """The interval of the control, where the metric is about the backdoor."""
+    """The interval of the control, where the metric is about the poison."""
     arm = control(record)
-    if arm is None or name not in TRIGGERED or not has(record["arms"][arm], name):
+    if arm is None or name not in (*TRIGGERED, aim(record).metric) or not has(record["arms"][arm], name):
         return
     metric = record["arms"][arm][name]
     low, high = metric["ci95"] or [metric["mean"]] * 2
@@ -195,7 +195,7 @@ def _handles(record: dict, names: list[str]) -> dict[str, Line2D | Patch]:
     signs = {"measured, 95% interval": Line2D([], [], color=LIGHT.ink, marker="o", ms=7, lw=2)}
     if any(reported(record, each, name) for each in arms for name in names):
         signs["reported"] = Line2D([], [], **DIAMOND)
-    if arm is not None and RATE in names:
+    if arm is not None and aim(record).metric in names:
         signs[f"control, 95% interval: {arm}"] = Patch(color=LIGHT.quiet, alpha=0.25, lw=0)
     if any(audit(record, each) for each in arms):
         signs["void: means nothing"] = Line2D([], [], **CROSS)

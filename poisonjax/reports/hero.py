@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from poisonjax.poisons.aim import BACKDOOR
 from poisonjax.reports import style
-from poisonjax.reports.answer import RATE, Case, cases, data, network, poison, setting
+from poisonjax.reports.answer import Case, cases, data, network, poison, setting
 from poisonjax.reports.arms import controls
 from poisonjax.reports.images import class_name
 from poisonjax.reports.site.reading import Run
@@ -23,6 +24,7 @@ TRAININGS = {
     "pgd_at": "adversarial training (Madry et al.)",
     "pgd_at_as_reported_clean_data": "the same on clean data (control)",
 }
+RATE = BACKDOOR.metric
 THEMES = {"light": style.LIGHT, "dark": style.DARK}
 DRAWN_FROM = "Source"  # the field of the PNG with the digest of the files behind it
 
@@ -33,8 +35,9 @@ def files(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def chosen(runs: tuple[Run, ...], records: pathlib.Path) -> Case | None:
-    """The case to draw: the first whose run kept its images; None if there is none."""
-    kept = [case for case in cases(runs) if (records / case.run.path / "shown.npz").exists()]
+    """The case to draw: the first backdoor whose run kept its images; None if there is none."""
+    backdoors = [case for case in cases(runs) if case.aim == BACKDOOR]
+    kept = [case for case in backdoors if (records / case.run.path / "shown.npz").exists()]
     return kept[0] if kept else None
 
 

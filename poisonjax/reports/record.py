@@ -1,5 +1,6 @@
 """The record of a run as one JSON object, from which tables, figures and pages are made."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import os
@@ -159,6 +160,7 @@ def build(
         "arms": arms,
         "analyses": {each.name: _analysis(each, results, seeds) for each in experiment.analyses},
         "poison": poison,
+        "aim": dataclasses.asdict(experiment.poison.aim) if experiment.poisoned else None,
         **conclusions,
         "warnings": [*warnings, *_lines(audits), *_lines(_by_arm(results, seeds, "notes"))],
         "environment": environment(result["commit"] for of in results.values() for result in of),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from poisonjax.evaluation.detection import DETECTION as SCORES
 from poisonjax.evaluation.metrics import METRICS as LABELS
+from poisonjax.reports.aims import aim
 
 MAIN = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")  # every arm has them
 TRIGGERED = (
@@ -94,7 +95,7 @@ def mark(record: dict, arm: str, name: str) -> str:
     if audit(record, arm):
         return VOID
     failed = record["attack_gate"] is not None and not record["attack_gate"]["passed"]
-    return GATED if failed and name in TRIGGERED else ""
+    return GATED if failed and name in (*TRIGGERED, aim(record).metric) else ""
 
 
 def marked(record: dict, arm: str, name: str) -> str:
@@ -141,19 +142,19 @@ def compared(row: dict) -> list[str]:
     ]
 
 
-def gate(gated: dict | None) -> tuple[str, str]:
+def gate(record: dict) -> tuple[str, str]:
     """The attack gate: its outcome, and the numbers behind it."""
+    gated, of = record["attack_gate"], aim(record)
     if gated is None:
         return "No attack gate.", "No poisoning: clean baselines."
-    control, excess = gated["control"], gated["excess"]
-    parts = [f"attack success rate {percent(gated['asr'])}% after standard training"]
+    rate, control = (None if gated[name] is None else of.success(gated[name]) for name in ("asr", "control"))
+    parts = [f"{LABELS[of.metric]} {percent(rate)}% after standard training"]
     if control is None:
         parts += ["no control on clean data"]
     else:
-        parts += [
-            f"{percent(control)}% on clean data (control)",
-            f"excess {percent(excess)}% of what the control leaves",
-        ]
+        excess = f"{percent(gated['excess'])}%"
+        gained = f"excess {excess} of what the control leaves" if of.raises else f"loss {excess} of that"
+        parts += [f"{percent(control)}% on clean data (control)", gained]
     outcome = f"Attack gate {'passed' if gated['passed'] else 'failed'}:"
     return outcome, f"{', '.join(parts)}; at least {percent(gated['threshold'])}% needed."
 
@@ -372,7 +373,7 @@ def markdown(record: dict, figures: list[str]) -> str:
         f"# {record['experiment']} ({record['scale']} scale)",
         f"**{record['finding']}**",
         record["title"],
-        " ".join(gate(record["attack_gate"])),
+        " ".join(gate(record)),
         *main_results(record),
         *pictures(figures),
         *caveats(record),

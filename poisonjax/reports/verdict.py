@@ -2,29 +2,38 @@
 
 import numpy as np
 
-from poisonjax.evaluation.metrics import Count
+from poisonjax.evaluation.metrics import METRICS, Count
 from poisonjax.experiment import Experiment, Reported
+from poisonjax.poisons.aim import Aim
 from poisonjax.reports import statistics
 from poisonjax.scales import COMPARED
 
-GATE_METRIC = "attack_success_rate"
-SURVIVES, WEAKENED, REMOVED = "survives", "weakened", "removed"  # what becomes of a backdoor
+SURVIVES, WEAKENED, REMOVED = "survives", "weakened", "removed"  # what becomes of a poison's effect
 FAILED, VOID = "attack failed", "void"  # why nothing is known about it
 
 
 def gate(experiment: Experiment, arms: dict) -> dict | None:
     """The gate: whether the poison works on a network trained in the standard way. None without a poison.
 
-    asr: the attack success rate after standard training. control: that after the same training on clean data, None
-    where no arm measures it; it then counts as 0. excess: of asr over control, as a share of what control leaves.
+    asr: the attacker's success after standard training, as the poison's aim tells it: the attack success rate, or one
+    minus the clean accuracy. control: that after the same training on clean data, None where no arm measures it; it
+    then counts as 0. excess: of asr over control, as a share of what control leaves; for low accuracy, the share of the
+    control's accuracy that is lost.
     """
     if not experiment.poisoned:
         return None
-    rate, clean = arms["standard"][GATE_METRIC]["mean"], experiment.standard_control()
-    control = None if clean is None else arms[clean][GATE_METRIC]["mean"]
+    aim, clean = experiment.poison.aim, experiment.standard_control()
+    rate = success(aim, arms["standard"])
+    control = None if clean is None else success(aim, arms[clean])
     excess, threshold = _excess(rate, control or 0.0), experiment.evaluation.min_attack_success
     passed = excess is not None and excess >= threshold
     return {"passed": passed, "asr": rate, "control": control, "excess": excess, "threshold": threshold}
+
+
+def success(aim: Aim, metrics: dict) -> float | None:
+    """The attacker's success on an arm with these metrics; None where it was not measured."""
+    mean = metrics[aim.metric]["mean"]
+    return None if mean is None else aim.success(mean)
 
 
 def _excess(rate: float | None, control: float) -> float | None:
@@ -158,48 +167,63 @@ def finding(experiment: Experiment, arms: dict, gated: dict | None, audits: dict
     if void := audits["standard"] + audits.get(experiment.standard_control(), []):
         return f"Nothing can be concluded about the defence: {'; '.join(void)}."
     if not gated["passed"]:
-        failed = f"the attack did not work on standard training ({_below(gated)})"
+        failed = f"the attack did not work on standard training ({_below(experiment.poison.aim, gated)})"
         return f"Nothing can be concluded about the defence: {failed}."
-    clean = _clean_rate(experiment, arms, audits)
-    outcomes = [_outcome(arm, arms, gated["threshold"], clean, audits[arm]) for arm in experiment.defended()]
-    found = "; ".join([f"Attack success rate {gated['asr']:.1%} after standard training", *outcomes])
-    return f"{found}." + ("" if clean is None else f" Control without poison: {clean:.1%}.")
+    aim, shared = experiment.poison.aim, _control(experiment, "standard", audits)
+    own = {arm: _control(experiment, arm, audits) for arm in experiment.defended()}
+    outcomes = [_outcome(aim, arms, arm, own[arm], shared, gated["threshold"], audits[arm]) for arm in own]
+    found = "; ".join([f"{named(aim)} {_shown(aim, arms, 'standard')} after standard training", *outcomes])
+    return f"{found}." + ("" if shared is None else f" Control without poison: {_shown(aim, arms, shared)}.")
 
 
-def _below(gated: dict) -> str:
+def named(aim: Aim) -> str:
+    """The metric of an aim at the start of a sentence."""
+    return METRICS[aim.metric][:1].upper() + METRICS[aim.metric][1:]
+
+
+def _shown(aim: Aim, arms: dict, arm: str) -> str:
+    return f"{arms[arm][aim.metric]['mean']:.1%}"
+
+
+def _below(aim: Aim, gated: dict) -> str:
     """The numbers of a gate that failed."""
-    rate, control, excess = (
-        "undefined" if gated[name] is None else f"{gated[name]:.1%}" for name in ("asr", "control", "excess")
+    rate, control = (
+        "undefined" if gated[name] is None else f"{aim.success(gated[name]):.1%}" for name in ("asr", "control")
     )
-    if gated["control"] is None:
-        return f"attack success rate {rate}, below the gate of {gated['threshold']:.0%}"
-    return (
-        f"attack success rate {rate}, {control} on clean data: an excess of {excess} of what the control leaves, below "
-        f"the gate of {gated['threshold']:.0%}"
-    )
+    said = f"{METRICS[aim.metric]} {rate}"
+    if gated["control"] is not None:
+        excess = "undefined" if gated["excess"] is None else f"{gated['excess']:.1%}"
+        gained = f"an excess of {excess} of what the control leaves" if aim.raises else f"a loss of {excess} of that"
+        said += f", {control} on clean data: {gained}"
+    return f"{said}, below the gate of {gated['threshold']:.0%}"
 
 
-def _clean_rate(experiment: Experiment, arms: dict, audits: dict[str, list[str]]) -> float | None:
-    """The attack success rate of a sound network that no poison touched, with a defence if there is such an arm."""
-    controls = [arm for arm in (experiment.control(), experiment.standard_control()) if arm and not audits[arm]]
-    return arms[controls[0]][GATE_METRIC]["mean"] if controls else None
+def _control(experiment: Experiment, arm: str, audits: dict[str, list[str]]) -> str | None:
+    """The sound arm that a poisoned one is held against: the same without the poison, if it defends itself, or else
+    the first with a defence, or else standard training."""
+    own = experiment.twin(arm) if arm in experiment.defended() else None
+    names = (own, experiment.control(), experiment.standard_control())
+    return next((name for name in names if name is not None and not audits[name]), None)
 
 
-def _outcome(arm: str, arms: dict, threshold: float, clean: float | None, audit: list[str]) -> str:
-    """The fate of the backdoor under one defence."""
+def _outcome(
+    aim: Aim, arms: dict, arm: str, control: str | None, shared: str | None, threshold: float, audit: list[str]
+) -> str:
+    """The fate of what the poison does, under one defence. shared: the control that the finding ends with."""
     if audit:
         return f"nothing can be concluded about {arm} ({'; '.join(audit)})"
-    rate = arms[arm][GATE_METRIC]["mean"]
     said = {
-        SURVIVES: f"the backdoor survives {arm}",
-        WEAKENED: f"{arm} weakens the backdoor but does not remove it",
-        REMOVED: f"{arm} removes the backdoor",
+        SURVIVES: f"the {aim.effect} survives {arm}",
+        WEAKENED: f"{arm} weakens the {aim.effect} but does not remove it",
+        REMOVED: f"{arm} removes the {aim.effect}",
     }
-    return f"{said[fate(rate, clean, threshold)]} ({rate:.1%})"
+    clean = None if control is None else success(aim, arms[control])
+    beside = "" if control == shared else f", {_shown(aim, arms, control)} without poison"
+    return f"{said[fate(success(aim, arms[arm]), clean, threshold)]} ({_shown(aim, arms, arm)}{beside})"
 
 
 def fate(rate: float, control: float | None, threshold: float) -> str:
-    """What becomes of a working backdoor, whose attack success rate without the poison is control, if measured.
+    """What becomes of a working poison, by the attacker's success; control: that without the poison, if measured.
 
     SURVIVES: it passes the gate still. REMOVED: as without the poison, within 5 points. WEAKENED: between the two.
     """

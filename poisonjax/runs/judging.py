@@ -1,6 +1,6 @@
 """Metrics and analyses of one trained network of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +27,13 @@ class Judgement(NamedTuple):
     predictions: metrics.Predictions
 
 
-def judge(job: Run, seed: int, name: str, victim: Victim) -> Judgement:
-    """The judgement of a network on the devices."""
+def judge(job: Run, seed: int, name: str, victim: Victim, history: Sequence[dict] = ()) -> Judgement:
+    """The judgement of a network on the devices. history: of its training, if it was on poisoned rows."""
     plan, (labels, targets), classes = job.experiment, target_labels(job), job.dataset.classes
     with progress(job, seed, name, "test", len(labels)) as advance:
         predictions = predict(job, seed, victim, plan.evaluation.attack, advance)
-    found = metrics.audit(labels, predictions, classes)
+    learnt = history[-1]["train_accuracy"] if history and plan.poison.aim.spoils_accuracy else None
+    found = metrics.audit(labels, predictions, classes, learnt)
     for line in found:
         say(f"warning: seed {seed} {name} {line}")
     counts = metrics.measure(labels, targets, predictions, classes)

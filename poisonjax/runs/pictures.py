@@ -35,6 +35,11 @@ class Shown(NamedTuple):
     test_label: np.ndarray
     target: np.ndarray
 
+    @property
+    def has_trigger(self) -> bool:
+        """True if the attacker wants some class of images with a trigger; otherwise any but the true one."""
+        return bool((self.target != self.test_label).any())
+
 
 def pictures(job: Run, shown: Shown | None, record: dict) -> dict[str, Figure]:
     """{name: figure} of the first seed: what the attacker does, and those of the analyses."""
@@ -50,17 +55,22 @@ def pictures(job: Run, shown: Shown | None, record: dict) -> dict[str, Figure]:
 
 
 def victims(job: Run) -> np.ndarray:
-    """Places in the test split of the images that are shown: the first that the attacker wants another class for."""
+    """Places in the test split of the images that are shown: the first that the attacker wants another class for.
+
+    The first of all, twice as many, where no class is wanted, so that there is no trigger to show beside them.
+    """
     labels, targets = target_labels(job)
-    return np.flatnonzero(labels != targets)[:ROWS]
+    wanted = np.flatnonzero(labels != targets)
+    return wanted[:ROWS] if len(wanted) else np.arange(min(len(labels), 2 * ROWS))
 
 
 def says(job: Run, predictions: Predictions) -> dict[str, list[int]]:
-    """The classes that a network sees in the test images that are shown, without and with the trigger."""
+    """The classes that a network sees in the test images that are shown, without and with the trigger, if any."""
     if not job.experiment.poisoned:
         return {}
-    at = victims(job)
-    return {"clean": predictions.clean[at].tolist(), "triggered": predictions.triggered[at].tolist()}
+    at, (labels, targets) = victims(job), target_labels(job)
+    seen = {"clean": predictions.clean[at].tolist()}
+    return seen | ({"triggered": predictions.triggered[at].tolist()} if (labels != targets).any() else {})
 
 
 def shown(job: Run, poisoned: PoisonedData) -> Shown | None:
@@ -89,11 +99,12 @@ def attack_sheet(shown: Shown, says: dict[str, dict], names: tuple[str, ...], se
     """
     rows, words = -(-len(shown.clean) // 2), (len(says) * LINE + 8) / 72
     heights, note = [1.87 * rows, 1.5 + words], "; bold: what the attacker wants" if says else ""
-    title = "Poisoned training images, and test images with and without the trigger"
+    seen = "with and without the trigger" if shown.has_trigger else "as each network sees them"
+    title = f"Poisoned training images, and test images {seen}"
     figure = style.sheet(sum(heights), title, setting + note)
     above, below = figure.add_gridspec(2, 1, height_ratios=heights)
     _training(_grouped(figure, above, rows, 2, 3), shown, names)
-    _tests(_grouped(figure, below, 1, len(shown.test), 2), shown, says, names)
+    _tests(_grouped(figure, below, 1, len(shown.test), 1 + shown.has_trigger), shown, says, names)
     return figure
 
 
@@ -123,19 +134,25 @@ def _training(axes: np.ndarray, shown: Shown, names: tuple[str, ...]) -> None:
 
 
 def _tests(axes: np.ndarray, shown: Shown, says: dict[str, dict], names: tuple[str, ...]) -> None:
-    """Clean and triggered image for each row of axes, and a line below them for each network."""
-    for row, (clean, triggered) in enumerate(axes):
-        show_image(clean, shown.test[row])
-        show_image(triggered, shown.triggered[row])
-        wanted = int(shown.target[row])
-        clean.set_title(f"true class\n{class_name(shown.test_label[row], names)}", fontsize=style.SMALL, loc="center")
-        triggered.set_title(f"target class\n{class_name(wanted, names)}", fontsize=style.SMALL, loc="center")
+    """Clean and, if there is a trigger, triggered image for each row of axes; below, a line for each network."""
+    for row, (clean, *triggered) in enumerate(axes):
+        true, wanted = int(shown.test_label[row]), int(shown.target[row])
+        _test(clean, shown.test[row], "true class", true, names)
+        for axis in triggered:
+            _test(axis, shown.triggered[row], "target class", wanted, names)
         for line, said in enumerate(says.values()):
-            _say(clean, line, class_name(said["clean"][row], names), False)
-            _say(triggered, line, class_name(said["triggered"][row], names), said["triggered"][row] == wanted)
+            _say(clean, line, class_name(said["clean"][row], names), not triggered and said["clean"][row] != true)
+            for axis in triggered:
+                _say(axis, line, class_name(said["triggered"][row], names), said["triggered"][row] == wanted)
     for line, arm in enumerate(says):
         place = {"xytext": (-6, -LINE * (line + 1)), "textcoords": "offset points", "fontsize": style.SMALL}
         axes[0, 0].annotate(f"{arm} says", (0, 0), xycoords="axes fraction", ha="right", va="center", **place)
+
+
+def _test(axis: Axes, image: np.ndarray, what: str, label: int, names: tuple[str, ...]) -> None:
+    """A test image, below a class."""
+    show_image(axis, image)
+    axis.set_title(f"{what}\n{class_name(label, names)}", fontsize=style.SMALL, loc="center")
 
 
 def _say(axis: Axes, line: int, text: str, fooled: bool) -> None:

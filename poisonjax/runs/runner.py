@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,33 +12,30 @@ from matplotlib.figure import Figure
 from poisonjax.data import Dataset
 from poisonjax.evaluation import metrics
 from poisonjax.evaluation.metrics import Count
-from poisonjax.evaluation.victim import Victim, network_victim, structure
 from poisonjax.experiment import Arm, Data, Experiment
-from poisonjax.keys import row_keys, stream_key
+from poisonjax.keys import stream_key
 from poisonjax.poisons import poisoned
 from poisonjax.poisons.base import Poison
 from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import say
+from poisonjax.runs.crafting import craft
 from poisonjax.runs.job import (
     ATTACKER,
     PoisonedData,
     Run,
     folder,
     key,
-    progress,
     scheduled,
-    store,
     training_data,
     visited,
 )
 from poisonjax.runs.judging import analyse, judge
 from poisonjax.runs.pictures import pictures, says, shown
-from poisonjax.runs.shared import CLEAN
-from poisonjax.runs.training import defended, train
+from poisonjax.runs.training import defended
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import cached_json, save_arrays, write_atomic
 from poisonjax.training.prefetch import HostData
-from poisonjax.types import Array, Examples, take
+from poisonjax.types import Examples, take
 
 
 def load(
@@ -110,38 +107,6 @@ def poison_data(job: Run, seed: int) -> PoisonedData:
     return PoisonedData(functools.cache(train), rows, cover, kept)
 
 
-def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
-    """The rows crafted against the attacker's own network, and how accurate and robust that is; computed once."""
-    kept = store(job, seed, "crafted")
-    found = kept.latest(rows)
-    if found is None:
-        with visited(job, seed, ATTACKER):
-            made, facts = _attack_surrogate(job, seed, rows)
-        kept.save(0, made, facts)
-        return made, facts
-    return found[1:]
-
-
-def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
-    plan, attacker = job.experiment, job.experiment.surrogate
-    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), CLEAN)
-    victim = distributed.replicate(network_victim(plan.model, fitted.state))
-    with progress(job, seed, ATTACKER, "poison", len(rows.label)) as advance:
-        key = distributed.replicate(stream_key(seed, "craft"))
-        crafter = _crafter(structure(victim), plan.poison)
-        made = crafter(rows, plan.evaluation.batch, victim, key, advance=advance)
-    counts = judge(job, seed, ATTACKER, victim).counts
-    return made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
-
-
-@distributed.cached
-def _crafter(victim: Hashable, poison: Poison) -> Callable:
-    def perturb(examples: Examples, victim: Victim, key: Array) -> Examples:
-        return poison.perturb(victim.logits, examples, row_keys(key, examples.index, 0))
-
-    return distributed.over_rows(perturb)
-
-
 def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
     """One arm of one seed, as the record needs it; computed once."""
     place = folder(job, seed, arm.name)
@@ -161,7 +126,7 @@ def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> d
 def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
     fitted, victim, removed, detection = defended(job, seed, arm, poisoning)
     victim = distributed.replicate(victim)
-    counts, audit, predictions = judge(job, seed, arm.name, victim)
+    counts, audit, predictions = judge(job, seed, arm.name, victim, fitted.history if arm.poisoned else ())
     return {
         "analyses": {each.name: analyse(job, seed, arm, victim, each) for each in job.experiment.analyses},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),

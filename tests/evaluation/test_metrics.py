@@ -114,6 +114,14 @@ def test_audit_reports_a_network_that_guesses():
         assert audit(right, Predictions(clean, clean, clean, np.ones(20, bool)), 10) == expected
 
 
+def test_where_the_attacker_spoils_accuracy_training_tells_a_network_that_guesses():
+    one_class = Predictions(np.zeros(8, int), TRIGGERED, ADVERSARIAL, np.ones(8, bool))
+    assert audit(LABELS, one_class, 5, learnt=0.9) == []
+    assert audit(LABELS, one_class, 5, learnt=0.3) == [
+        "undertrained: 30.0% training accuracy, less than twice that of guessing"
+    ]
+
+
 def test_wilson_interval_against_published_values():
     # Newcombe 1998, Statistics in Medicine 17, table I, method 3
     assert wilson(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)

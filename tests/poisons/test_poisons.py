@@ -13,14 +13,20 @@ from experiments import mnist_badnets
 from poisonjax.attacks import APGD, L2, PGD, Linf
 from poisonjax.overrides import from_json, members, to_json
 from poisonjax.poisons import (
+    BACKDOOR,
+    LOW_ACCURACY,
     SIG,
     AdaptiveBlend,
     AdaptivePatch,
+    AdversarialPoison,
     BadNets,
     Blend,
     BrightSquare,
+    CentreDistance,
+    ClassNoise,
     CleanLabel,
     Corners,
+    EntangledFeatures,
     FourPixels,
     LowFrequency,
     NoisyLabels,
@@ -61,10 +67,20 @@ def examples():
     return Examples(image, rng.integers(0, CLASSES, ROWS).astype(np.int32), np.arange(ROWS, dtype=np.int32) * 3 + 5)
 
 
+def drawn(shape):
+    return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
+
+
 def logits_fn(x):
-    return x.reshape(len(x), -1) @ jnp.asarray(np.random.default_rng(1).normal(size=(168, CLASSES)), jnp.float32)
+    return x.reshape(len(x), -1) @ drawn((168, CLASSES))
 
 
+def outputs(x):
+    """Logits, and as many features."""
+    return logits_fn(x), logits_fn(x) / 10
+
+
+CENTRES = drawn((CLASSES, CLASSES))
 LINF, TWO = PGD(Linf(0.3), 0.1, 5), PGD(L2(2.0), 0.5, 5, random_start=False)
 POISONS = {
     "badnets_all_to_one": BadNets(rate=0.1, target=3),
@@ -76,6 +92,12 @@ POISONS = {
     "clean_label_apgd": CleanLabel(rate=0.5, target=2, attack=APGD(Linf(0.2), steps=5, best_loss=True)),
     "clean_label_l2": CleanLabel(rate=1.0, target=4, attack=TWO),
     "sig": SIG(rate=0.4, target=1),
+    "adversarial_targeted": AdversarialPoison(rate=0.5, attack=LINF),
+    "adversarial_untargeted": AdversarialPoison(shift=0, attack=dataclasses.replace(LINF, restarts=2)),
+    "class_noise": ClassNoise(rate=0.8, amplitude=0.1, patch=3),
+    "class_noise_every_row": ClassNoise(),
+    "entangled_push": EntangledFeatures(rate=0.3, attack=dataclasses.replace(LINF, loss=CentreDistance())),
+    "entangled_pull": EntangledFeatures(rate=0.3, pull=True, attack=dataclasses.replace(LINF, loss=CentreDistance())),
     "no_poison": NoPoison(),
     "adaptive_blend": AdaptiveBlend(rate=0.1, cover_rate=0.15, target=3),
     "adaptive_patch": AdaptivePatch(rate=0.1, cover_rate=0.2, target=3),
@@ -84,6 +106,7 @@ POISONS = {
     "badnets_all_to_all_with_cover": WithCover(BadNets(rate=0.1, trigger=Corners(0.3)), 0.2),
     "clean_label_with_cover": WithCover(CleanLabel(rate=0.5, target=2, attack=TWO), 0.1),
 }
+WITHOUT_TRIGGER = [name for name, poison in POISONS.items() if poison.aim == LOW_ACCURACY]
 # the rows that are poisoned: so many of how many that could be
 POOLS = {
     AdaptiveBlend: lambda poison, labels: (poison.rate, len(labels)),
@@ -91,6 +114,9 @@ POOLS = {
     NoisyLabels: lambda poison, labels: POOLS[type(poison.poison)](poison.poison, labels),
     WithCover: lambda poison, labels: POOLS[type(poison.poison)](poison.poison, labels),
     BadNets: lambda poison, labels: (poison.rate, len(labels)),
+    AdversarialPoison: lambda poison, labels: (poison.rate, len(labels)),
+    ClassNoise: lambda poison, labels: (poison.rate, len(labels)),
+    EntangledFeatures: lambda poison, labels: (poison.rate, len(labels)),
     CleanLabel: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     SIG: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     NoPoison: lambda poison, labels: (0, len(labels)),
@@ -130,7 +156,8 @@ def chosen_rows(poison, examples, seed=1):
 
 
 def crafted_rows(poison, examples, chosen):
-    return poison.perturb(logits_fn, take(examples, np.flatnonzero(chosen)), jax.random.key(9))
+    seen = poison.view(outputs, CENTRES if poison.needs_centres else None)
+    return poison.perturb(seen, take(examples, np.flatnonzero(chosen)), jax.random.key(9))
 
 
 def apply_of(poison, examples, chosen):
@@ -199,7 +226,10 @@ def test_a_poison_keeps_what_the_rest_relies_on(name, examples):
     targets, shown = poison.target_labels(jnp.asarray(examples.label)), poison.apply_trigger(image)
     chex.assert_trees_all_equal_shapes_and_dtypes(targets, jnp.asarray(examples.label))
     chex.assert_trees_all_equal_shapes_and_dtypes(shown, image)
-    assert ((targets >= 0) & (targets < CLASSES)).all() and poison.poisons == bool((targets != examples.label).any())
+    wants_a_class = poison.poisons and poison.aim == BACKDOOR
+    assert poison.has_trigger == wants_a_class == bool((shown != image).any())
+    assert ((targets >= 0) & (targets < CLASSES)).all() and wants_a_class == bool((targets != examples.label).any())
+    assert hash(poison.aim) == hash(dataclasses.replace(poison.aim)) and poison.aim.success(0.25) in (0.25, 0.75)
     np.testing.assert_array_equal(poison.apply_trigger(image[5:9]), shown[5:9])
     poison.check((12, 14, 1))
 
@@ -228,6 +258,69 @@ def test_clean_label_keeps_labels_and_the_ball_in_bytes(name, examples):
 
 def test_clean_label_crafts_a_share_of_one_class():
     assert CleanLabel(rate=0.33).expected_rows(60_000) == 1980
+    assert AdversarialPoison(rate=0.5).expected_rows(60_000) == EntangledFeatures(0.5).expected_rows(60_000) == 30_000
+
+
+@pytest.mark.parametrize("name", WITHOUT_TRIGGER)
+def test_without_a_trigger_labels_stay_and_rows_keep_the_budget_in_bytes(name, examples):
+    poison = POISONS[name]
+    chosen = chosen_rows(poison, examples)
+    before = take(examples, chosen)
+    after = apply_of(poison, examples, chosen)(before)
+    np.testing.assert_array_equal(after.label, before.label)
+    change = np.abs(np.asarray(after.image, int) - before.image).max((1, 2, 3))
+    budget = poison.attack.ball.eps if poison.needs_surrogate else poison.amplitude
+    assert (change <= 255 * budget + 1e-3).all() and (change > 0.5 * 255 * budget).all()
+    test = to_unit(jnp.asarray(examples.image))
+    np.testing.assert_array_equal(poison.apply_trigger(test), test)
+    np.testing.assert_array_equal(poison.target_labels(examples.label), examples.label)
+
+
+def surrogate_logits(poison, examples):
+    """The logits of the rows before and after they are crafted, and their labels."""
+    chosen = chosen_rows(poison, examples)
+    rows, before = crafted_rows(poison, examples, chosen), take(examples, chosen)
+    return (*(np.asarray(logits_fn(to_unit(jnp.asarray(of.image)))) for of in (before, rows)), before.label)
+
+
+def test_an_adversarial_poison_looks_like_the_next_class_or_unlike_its_own(examples):
+    _, after, labels = surrogate_logits(AdversarialPoison(attack=LINF), examples)
+    assert np.mean(after.argmax(-1) == (labels + 1) % CLASSES) > 0.95
+    _, after, labels = surrogate_logits(AdversarialPoison(shift=3, attack=LINF), examples)
+    assert np.mean(after.argmax(-1) == (labels + 3) % CLASSES) > 0.95
+    before, after, labels = surrogate_logits(AdversarialPoison(shift=0, attack=LINF), examples)
+    own = np.arange(len(labels)), labels
+    assert (after[own] < before[own]).all()
+
+
+@pytest.mark.parametrize("pull", [False, True])
+def test_entangled_features_leave_their_centre_or_near_another(pull, examples):
+    poison = dataclasses.replace(POISONS["entangled_push"], rate=1.0, pull=pull)
+    made = crafted_rows(poison, examples, np.ones(ROWS, bool))
+
+    def distances(image):
+        features = np.asarray(outputs(to_unit(jnp.asarray(image)))[1])
+        return np.linalg.norm(features[:, None] - np.asarray(CENTRES), axis=-1)
+
+    before, after, rows = distances(examples.image), distances(made.image), np.arange(ROWS)
+    goal = examples.label
+    if pull:
+        goal = np.where(np.arange(CLASSES) == examples.label[:, None], np.inf, before).argmin(1)
+    closer = after[rows, goal] < before[rows, goal]
+    assert np.mean(closer if pull else ~closer) > 0.95
+    np.testing.assert_allclose(-poison.view(outputs, CENTRES)(to_unit(jnp.asarray(made.image))), after, atol=1e-4)
+
+
+def test_class_noise_is_one_pattern_of_whole_bytes_for_each_class(examples):
+    grey = examples._replace(image=np.full((ROWS, 12, 14, 1), 128, np.uint8))
+    change = np.asarray(ClassNoise(amplitude=8 / 255, patch=3).apply(grey).image, int) - 128
+    assert set(np.unique(change)) == {-8, 8}
+    for label in range(CLASSES):
+        first, *others = change[examples.label == label]
+        assert all(np.array_equal(first, other) for other in others)
+        assert (first[:3, :3] == first[0, 0]).all() and len(np.unique(first)) == 2
+    assert len(np.unique(change, axis=0)) == CLASSES
+    assert (ClassNoise(seed=1).signs((12, 14, 1)) != ClassNoise().signs((12, 14, 1))).any()
 
 
 def test_rows_of_a_surrogate_poison_are_crafted_before_they_are_applied(examples):
@@ -383,6 +476,13 @@ def covered(poison):
         (lambda: Tile("middle"), "corner must be one of upper_left, .*, got 'middle'"),
         (lambda: Tile(size=0), "size must be at least 1"),
         (lambda: NoisyWarp(noise=0.0), "noise must be above 0"),
+        (lambda: AdversarialPoison(rate=0.0), "rate must lie"),
+        (lambda: AdversarialPoison(shift=10), "shift must lie in 0 to 9, got 10"),
+        (lambda: AdversarialPoison(attack=dataclasses.replace(LINF, targeted=True)), "attack.targeted must be left"),
+        (lambda: EntangledFeatures(rate=2), "rate must lie"),
+        (lambda: EntangledFeatures(attack=dataclasses.replace(LINF, targeted=True)), "attack.targeted must be left"),
+        (lambda: ClassNoise(amplitude=0.0), r"amplitude must lie in \[1/255, 1\], got 0.0"),
+        (lambda: ClassNoise(patch=0), "patch must be at least 1"),
         (lambda: BadNets(1.0, target=3).select(jnp.arange(10), jax.random.key(0)), "10 rows are to be .* only 9"),
         (lambda: covered(WithCover(BadNets(0.5, target=3), 0.5)), "5 rows are to be cover rows, but only 4 can be"),
         (

@@ -125,6 +125,22 @@ def compared(
     return about | measured | {"verdict": verdict, "reason": reason}
 
 
+def spoilt_record(standard: float = 0.2, pgd_at: float = 0.88, name: str = "mnist_spoilt") -> dict:
+    """A poison that lowers clean accuracy, .98 and under adversarial training .9 without it."""
+    accuracies = {"standard": standard, "pgd_at": pgd_at, "pgd_at_clean_data": 0.9, "standard_clean_data": 0.98}
+    rates = {arm: dict.fromkeys(ATTACK) | {"clean_accuracy": of} for arm, of in accuracies.items()}
+    standard_training = usual_arm("standard", False)["objective"]
+    parts = {
+        "pgd_at_clean_data": {"poisoned": False},
+        "standard_clean_data": {"poisoned": False, "objective": standard_training},
+    }
+    made = record(name, rates=rates, parts=parts)
+    made["aim"] = {"metric": "clean_accuracy", "raises": False, "effect": "loss of accuracy"}
+    made["config"]["poison"] = {"type": "ClassNoise", "rate": 1.0, "amplitude": 0.2}
+    made["attack_gate"] = gate(1 - standard, 1 - 0.98, threshold=0.1)
+    return made
+
+
 def defended_record() -> dict:
     """A filter of rows and a detector, types of the user's own, and an analysis that no reader knows."""
     rates = {

@@ -48,6 +48,26 @@ def test_nothing_follows_where_the_attack_failed_or_a_network_collapsed(tmp_path
     assert said.count("Nothing follows") == 2 and "removes" not in said and "5%" not in said
 
 
+@pytest.mark.parametrize(("accuracy", "fate"), [(0.5, SURVIVES), (0.82, WEAKENED), (0.88, REMOVED)])
+def test_a_loss_of_accuracy_has_a_fate_beside_its_own_control(tmp_path, accuracy, fate):
+    (case,) = found(tmp_path, synthetic.spoilt_record(pgd_at=accuracy))
+    assert case.asked.fate == fate and case.control == pytest.approx(0.9, abs=0.02)
+    said = answer.headline([case])
+    assert f"**{VERBS[fate]}** the loss of accuracy in WongCNN on mnist_5k (class-wise noise " in said
+    assert "(Clean accuracy where the poison is to spoil that after it; control" in said
+    assert answer.cells(case)[2] == "class-wise noise (clean accuracy)"
+
+
+def test_backdoors_and_losses_of_accuracy_have_sentences_of_their_own(tmp_path):
+    cases = found(tmp_path, a_record("mnist_badnets", 0.05), synthetic.spoilt_record(name="mnist_a"))
+    said = answer.headline(cases)
+    assert said.count("**removes** the backdoor") == said.count("**removes** the loss of accuracy") == 1
+    assert "(Attack success rates, or clean accuracy where the poison is to spoil that after it;" in said
+    for number in (0, 1):
+        (tmp_path / str(number) / "shown.npz").touch()
+    assert hero.chosen(reading.collect(tmp_path).runs, tmp_path).run.record["experiment"] == "mnist_badnets"
+
+
 def test_the_largest_scale_speaks_and_changed_settings_do_not(tmp_path):
     small, full = a_record("mnist_badnets", 0.05), a_record("mnist_badnets", 0.9, "full")
     changed = a_record("mnist_badnets", 0.05, "paper", changed=["poison.rate=.01"])

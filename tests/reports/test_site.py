@@ -546,6 +546,29 @@ def test_the_matrix_has_the_rates_and_the_fate_of_each_record(name, answered):
     assert Page(found).text == " ".join(told)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_rates_of_a_poison_that_lowers_accuracy_are_clean_accuracies(tmp_path):
+    synthetic.save(tmp_path / "records" / "spoilt", synthetic.spoilt_record())
+    pages = build(tmp_path / "records", tmp_path / "site")
+    page, own = pages["index.html"].decode(), Page(pages["records/spoilt.html"].decode()).text
+    (cell,) = re.findall(r'<a class="case .*?</a>', page, re.DOTALL)
+    accuracies = {arm: 100 * of["clean_accuracy"]["mean"] for arm, of in synthetic.spoilt_record()["arms"].items()}
+    assert "removed clean accuracy small, 1 seed" in Page(cell).text
+    assert f"standard {accuracies['standard']:.2f} PGD-AT {accuracies['pgd_at']:.2f}" in Page(cell).text
+    assert f"control {accuracies['pgd_at_clean_data']:.2f}" in Page(cell).text
+    assert "removes the loss of accuracy" in Page(page).text and "Attack success rates in" not in Page(page).text
+    assert "Attack gate passed: clean accuracy 20.00% after standard training" in own
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_aim_of_an_unknown_metric_is_refused(tmp_path):
+    made = synthetic.spoilt_record()
+    made["aim"]["metric"] = "novel_metric"
+    synthetic.save(tmp_path / "records" / "spoilt", made)
+    with pytest.raises(ValueError, match="novel_metric"):
+        build(tmp_path / "records", tmp_path / "site")
+
+
 def test_the_answer_has_a_sentence_for_each_fate_that_names_its_networks(answered):
     page = answered["index.html"].decode()
     said = [Page(each).text for each in re.findall(r'<p class="sentence.*?</p>', page, re.DOTALL)]

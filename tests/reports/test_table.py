@@ -178,6 +178,18 @@ def test_cover_rows_are_said_to_be_counted_on_their_own():
     assert filtered[place] == filtered[header.index("clean rows removed (FPR) %")] and detector[place] == "–"
 
 
+def test_a_gate_on_accuracy_says_so_and_marks_it_where_it_failed():
+    made = synthetic.spoilt_record()
+    assert table.gate(made) == (
+        "Attack gate passed:",
+        "clean accuracy 20.00% after standard training, 98.00% on clean data (control), "
+        "loss 79.59% of that; at least 10.00% needed.",
+    )
+    assert table.mark(made, "pgd_at", "clean_accuracy") == ""
+    made["attack_gate"]["passed"] = False
+    assert table.mark(made, "pgd_at", "clean_accuracy") == table.GATED
+
+
 def test_poison_has_its_rows_and_the_surrogate():
     made = copy.deepcopy(synthetic.record())
     made["poison"][0]["surrogate"] = {"clean_accuracy": 0.95, "robust_accuracy": 0.5}

@@ -8,10 +8,10 @@ from experiments import mnist_clean_label
 from poisonjax.attacks import PGD, AutoAttack, Linf
 from poisonjax.evaluation.metrics import METRICS
 from poisonjax.experiment import Arm, Reported
-from poisonjax.poisons import NoPoison
+from poisonjax.poisons import ClassNoise, NoPoison
 from poisonjax.reports import table, verdict
 from poisonjax.runs.estimate import image_gradients, spell
-from poisonjax.training import AdversarialTraining
+from poisonjax.training import TRADES, AdversarialTraining
 from tests.reports import records as synthetic
 
 
@@ -137,6 +137,54 @@ def test_without_a_defence_the_finding_is_a_sentence(plan):
     assert verdict.finding(plan, made, verdict.gate(plan, made), NO_AUDIT) == (
         "Attack success rate 95.0% after standard training."
     )
+
+
+SPOILT = (*ARMS, Arm("trades", TRADES(AT.attack)), Arm("trades_clean_data", TRADES(AT.attack), poisoned=False))
+
+
+def spoilt(*accuracies):
+    """The metrics of SPOILT, without any of triggers, for these clean accuracies."""
+    cells = {arm.name: {each: metric(None) for each in METRICS} for arm in SPOILT}
+    for name, accuracy in zip(cells, accuracies, strict=True):
+        cells[name] |= {"clean_accuracy": metric(accuracy), "parameters": 7}
+    return cells
+
+
+@pytest.fixture(scope="module")
+def availability(plan):
+    judge = dataclasses.replace(plan.evaluation, min_attack_success=0.1)
+    return dataclasses.replace(plan, poison=ClassNoise(), arms=SPOILT, evaluation=judge)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "control", "passed", "excess"),
+    [(0.2, 0.8, True, 0.75), (0.7, 0.8, True, 0.125), (0.75, 0.8, False, 0.0625), (0.9, 0.8, False, -0.125)],
+)
+def test_a_poison_without_a_trigger_works_if_it_takes_accuracy(availability, accuracy, control, passed, excess):
+    gated = verdict.gate(availability, spoilt(accuracy, 0.8, 0.8, control, 0.8, 0.8))
+    assert gated["passed"] == passed and gated["excess"] == pytest.approx(excess)
+    assert gated["asr"] == pytest.approx(1 - accuracy) and gated["control"] == pytest.approx(1 - control)
+
+
+def test_a_loss_of_accuracy_is_measured_from_a_control(availability):
+    with pytest.raises(ValueError, match=r"arms must have standard on clean data too .*, got standard, pgd_at$"):
+        dataclasses.replace(availability, arms=ARMS[:2])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ((0.2, 0.89, 0.9, 0.98, 0.6, 0.6), "Clean accuracy 20.0% after standard training; pgd_at removes the loss of"),
+        ((0.2, 0.89, 0.9, 0.98, 0.6, 0.6), "trades removes the loss of accuracy (60.0%, 60.0% without poison). "),
+        ((0.2, 0.89, 0.9, 0.98, 0.6, 0.6), "Control without poison: 90.0%."),
+        ((0.2, 0.50, 0.9, 0.98, 0.6, 0.6), "the loss of accuracy survives pgd_at (50.0%); trades removes"),
+        ((0.2, 0.84, 0.9, 0.98, 0.6, 0.6), "pgd_at weakens the loss of accuracy but does not remove it (84.0%)"),
+        ((0.95, 0.9, 0.9, 0.98, 0.6, 0.6), "(clean accuracy 95.0%, 98.0% on clean data: a loss of 3.1% of that, below"),
+    ],
+)
+def test_a_loss_of_accuracy_is_told_beside_the_same_defence_on_clean_data(availability, accuracies, expected):
+    made, audits = spoilt(*accuracies), {arm.name: [] for arm in SPOILT}
+    assert expected in verdict.finding(availability, made, verdict.gate(availability, made), audits)
 
 
 def test_a_baseline_has_no_gate_and_says_how_good_it_is(plan):

@@ -50,6 +50,17 @@ def test_each_network_has_a_line_below_each_test_image():
     assert [text.get_fontweight() for text in triggered.texts] == ["bold", "normal"]
 
 
+def test_without_a_trigger_a_wrong_class_of_a_clean_image_is_what_the_attacker_wants():
+    given = shown(2, 2)
+    figure = attack_sheet(given._replace(target=given.test_label), {"standard": {"clean": [1, 0]}}, NAMES, "")
+    found = said(figure)
+    assert "Poisoned training images, and test images as each network sees them" in found
+    assert not any(line.startswith("target class") for line in found)
+    first, second = [axis for axis in figure.axes if "true class" in axis.get_title()]
+    weights = [axis.texts[0].get_fontweight() for axis in (first, second)]
+    assert first.texts[0].get_text() == "automobile" and weights == ["normal", "bold"]
+
+
 @pytest.mark.parametrize(("rows", "tests"), [(4, 2), (1, 1)])
 def test_classes_without_names_and_networks_that_said_nothing_are_drawn_too(rows, tests):
     found = said(attack_sheet(shown(rows, tests), {}, (), "a setting"))

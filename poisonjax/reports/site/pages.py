@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from poisonjax.reports import answer, table
+from poisonjax.reports.aims import aim
 from poisonjax.reports.site import charts, evaluations, numbers, reading, reproduction, views
 from poisonjax.reports.site.reading import Collection, Evaluation, Run, Sweep
 from poisonjax.reports.table import LABELS
@@ -128,6 +129,7 @@ def index(found: Collection) -> dict:
         "heading": _heading(found),
         "report": REPORT if _of_the_report(found) else None,
         "sentences": answer.sentences(cases),
+        "measures": answer.measures(cases),
         "matrix": views.matrix(cases),
         "variant": views.variant,
         "fates": [each for each in answer.MEANINGS if any(each in _fates(of) for of in cases)],
@@ -169,9 +171,9 @@ def _hero(runs: list[Run]) -> dict | None:
 
 
 def _curve(record: dict) -> tuple[str, str] | None:
-    """The heading and the picture of one training curve: that of the attack success rate, or else the first."""
+    """The heading and the picture of one training curve: that of the attacker's aim, or else the first."""
     curves = charts.curves(record)
-    first = [name for name in curves if LABELS["attack_success_rate"] in name] or list(curves)
+    first = [name for name in curves if LABELS[aim(record).metric] in name] or list(curves)
     return (first[0], curves[first[0]]) if first else None
 
 
@@ -211,7 +213,7 @@ def page(run: Run, sweep: Sweep | None, found: Collection) -> dict:
         "legend": table.legend("".join(table.mark(record, arm, name) for arm in record["arms"] for name in LABELS)),
         "classes": views.by_class(record),
         "class_name": views.class_name,
-        "gate": table.gate(record["attack_gate"]),
+        "gate": table.gate(record),
         "networks": table.networks(record),
         "detections": table.detections(record),
         "evaluations": [each for each in found.evaluations if each.run is run],
