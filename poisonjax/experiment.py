@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from poisonjax import data as datasets
@@ -239,9 +242,11 @@ class Experiment:
             raise ValueError(f"{data.name} has {whole.classes} classes: {error}") from None
 
     def check(self, classes: int, shape: tuple[int, ...], rows: int) -> None:
-        """ValueError if it does not fit a data set of so many classes, images [h w c] and training rows."""
+        """ValueError if it does not fit a data set of so many classes, images [h w c] or features [d], and rows."""
         if self.model.classes != classes:
             raise ValueError(f"model.classes must be {classes} for {self.data.name}, got {self.model.classes}")
+        if len(shape) != 3:
+            self._check_features(shape)
         self.poison.check(shape)
         for where, attack in self.attacks().items():
             if attack.ball.eps > attack.ball.max_radius(shape):
@@ -264,6 +269,21 @@ class Experiment:
                     f"{where} needs at least {attack.fewest_classes} classes, {self.data.name} has "
                     f"{self.model.classes}; set another, or --set {where}=none if that is allowed"
                 )
+
+    def _check_features(self, shape: tuple[int, ...]) -> None:
+        """ValueError for a part that is made for images, where the data are rows of features [d]."""
+        rows = f"{self.data.name} has rows of {shape[0]} features"
+        for path, part in _parts(self, ""):
+            if getattr(part, "needs_images", False):
+                raise ValueError(f"{path}: {type(part).__name__} is made for images, but {rows}")
+        x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        for model in dict.fromkeys([self.model, *map(self.model_of, self.arms)]):
+            try:
+                jax.eval_shape(model.init, jax.random.key(0), x)
+            except Exception as error:  # whatever a network of images raises
+                raise ValueError(
+                    f"model: {type(model).__name__} cannot take them: {rows}; set model=TabularMLP()"
+                ) from error
 
     def attacks(self) -> dict[str, LossAttack]:
         """Every attack in use that has a ball, by its path."""
@@ -296,3 +316,16 @@ class Experiment:
                     "come out robust against the first only"
                 )
         return found
+
+
+def _parts(part: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """(path, setting) of every dataclass within an experiment but its networks; items of tuples by name or place."""
+    if isinstance(part, tuple):
+        named = {str(getattr(item, "name", place)): item for place, item in enumerate(part)}
+    elif dataclasses.is_dataclass(part) and not isinstance(part, Network):
+        yield path, part
+        named = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    else:
+        return
+    for name, item in named.items():
+        yield from _parts(item, f"{path}.{name}".lstrip("."))

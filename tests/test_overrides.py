@@ -337,7 +337,7 @@ def test_only_networks_of_poisonjax_and_the_user_are_offered(plan, user):
     given = set(re.findall(r"([^\s:]+)\(\.\.\.\)", str(caught.value).partition(", got")[0]))
     of_tests = {kind for kind in members(Network) if kind.__module__.partition(".")[0] not in ("poisonjax", "my_types")}
     offered = {"ReportCNN", "MadryCNN", "WongCNN", "ReportCifarCNN", "MobileNet", "ResNet18", "DenoisingAutoencoder"}
-    assert given - {kind.__name__ for kind in of_tests} == {*offered, "UsersNetwork"}
+    assert given - {kind.__name__ for kind in of_tests} == {*offered, "TabularMLP", "UsersNetwork"}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,16 @@
 from poisonjax.analyses.activations import Activations
 from poisonjax.analyses.adversarial_example import AdversarialExample
 from poisonjax.analyses.attack_suite import AttackSuite, NamedAttack
+from poisonjax.analyses.boosted_trees import GradientBoostedTrees
 from poisonjax.analyses.certified_patch import CertifiedPatch
 from poisonjax.analyses.certified_rows import CertifiedRows
 
-__all__ = ["Activations", "AdversarialExample", "AttackSuite", "CertifiedPatch", "CertifiedRows", "NamedAttack"]
+__all__ = [
+    "Activations",
+    "AdversarialExample",
+    "AttackSuite",
+    "CertifiedPatch",
+    "CertifiedRows",
+    "GradientBoostedTrees",
+    "NamedAttack",
+]

@@ -37,6 +37,7 @@ class AdversarialExample(Analysis):
     name: ClassVar[str] = "adversarial_example"
     arrays: ClassVar[type] = Shown
     heading: ClassVar[str] = "Adversarial examples"
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         for field in ("images", "magnify"):

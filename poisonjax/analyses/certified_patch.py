@@ -39,6 +39,7 @@ class CertifiedPatch(Analysis):
     name: ClassVar[str] = "certified_patch"
     arrays: ClassVar[type] = Certified
     heading: ClassVar[str] = "Certified accuracy against patches"
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         check_masks(self.size, self.masks)

@@ -2,6 +2,7 @@
 robustness with an ensemble of diverse parameter-free attacks")."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,8 @@ class AutoAttack(Attack):
     steps: int = 100
     targets: int = 9
     queries: int = 5000
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.version not in ("standard", "rand"):

@@ -1,4 +1,4 @@
-"""Threat models: the sets of images an attacker may reach, and the moves inside them."""
+"""Threat models: the sets of images, or rows of features, an attacker may reach, and the moves inside them."""
 
 import abc
 import dataclasses
@@ -8,7 +8,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from poisonjax.attacks.rows import axes, full, l2, per_row, total
+from poisonjax.attacks.rows import axes, full, l2, per_row, pixels, total
 from poisonjax.attacks.settings import check_numbers
 from poisonjax.types import Array
 
@@ -176,7 +176,10 @@ class L1(Ball):
 
 @dataclasses.dataclass(frozen=True)
 class L0(Ball):
-    """At most eps pixels change, each in any of its channels. ValueError unless a whole number that is not negative."""
+    """At most eps pixels change, each in any of its channels; of rows [b d], at most eps features.
+
+    ValueError unless a whole number that is not negative.
+    """
 
     eps: int
 
@@ -190,9 +193,10 @@ class L0(Ball):
 
     def project(self, delta: Array, radius: Array) -> Array:
         """The nearest delta [b ...] of at most radius pixels: those of largest change stay, the others are 0."""
-        size = jnp.sum(jnp.square(delta), -1)
-        rank = jnp.argsort(jnp.argsort(size.reshape(len(delta), -1), descending=True))  # no two pixels share a rank
-        return jnp.where(rank.reshape(*size.shape, 1) < jnp.floor(radius), delta, 0.0)
+        spread = delta.reshape(len(delta), *pixels(delta.shape[1:]))
+        rank = jnp.argsort(jnp.argsort(jnp.sum(jnp.square(spread), -1), descending=True))  # no two pixels share a rank
+        ranks = jnp.broadcast_to(rank[..., None], spread.shape).reshape(delta.shape)
+        return jnp.where(ranks < jnp.floor(radius), delta, 0.0)
 
     def steepest(self, gradient: Array) -> Array:
         """The gradient at an L1 length of one, for want of a length of pixels (Croce & Hein 2019, section 4: PGD0)."""
@@ -201,11 +205,11 @@ class L0(Ball):
 
     def sample(self, keys: Array, shape: tuple[int, ...]) -> Array:
         """One draw a key, [b *shape]: times eps, a uniform change of eps random pixels by at most one a channel."""
-        height, width, _ = shape
+        number, channels = pixels(shape)
 
         def one(key):
             place, value = jax.random.split(key)
-            chosen = jax.random.permutation(place, height * width).reshape(height, width, 1) < self.eps
+            chosen = jnp.repeat(jax.random.permutation(place, number) < self.eps, channels).reshape(shape)
             change = jax.random.uniform(value, shape, minval=-1.0, maxval=1.0)
             return jnp.where(chosen, change / max(self.eps, 1), 0.0)
 
@@ -213,8 +217,7 @@ class L0(Ball):
 
     def max_radius(self, shape: tuple[int, ...]) -> float:
         """The radius beyond which every image [h w c] is reachable."""
-        height, width, _ = shape
-        return float(height * width)
+        return float(pixels(shape)[0])
 
     def usual_step(self, steps: int) -> float:
         """None is usual: always a ValueError."""

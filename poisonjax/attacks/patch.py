@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,8 @@ class Patch(Attack):
     learning_rate: float = 0.05
     loss: Loss = CrossEntropy()
     targeted: bool = False
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         _check_patch(self)
@@ -120,6 +123,8 @@ class PatchAttack(Attack):
     size: int
     shape: str = "square"
     search: LossAttack = PGD(Linf(1.0), step=0.05, steps=100, keep_best=True)
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         _check_patch(self)

@@ -1,5 +1,7 @@
 """Arithmetic on images of any shape [b ...], row by row."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +21,11 @@ def per_row(values: Array, like: Array) -> Array:
 def full(value: Array | float | bool, like: Array) -> Array:
     """The same value for every row of `like` [b ...], as [b 1 ...]."""
     return jnp.full((len(like),) + (1,) * (like.ndim - 1), value)
+
+
+def pixels(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The pixels of an image (h, w, c), and the channels of each; features of a row (d,) are pixels of one channel."""
+    return (math.prod(shape[:-1]), shape[-1]) if len(shape) > 1 else (shape[0], 1)
 
 
 def total(x: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class Square(Attack):
     ball: Ball
     queries: int = 5000
     p_init: float = 0.8
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         check_instance(self, "ball", Linf, L2, example="Linf(8/255)")

@@ -11,10 +11,10 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def from_arrays(name: str, train: Split, test: Split, label_names: tuple[str, ...] = (), version: str = "1") -> Dataset:
-    """A data set from (images [n h w c], labels [n]) of two splits; its digest is computed.
+    """A data set from (images [n h w c] or rows of features [n d], labels [n]) of two splits; its digest is computed.
 
-    Images are uint8, or floating in [0, 1], rounded to 8 bits. Labels are whole numbers from 0, and the training
-    split has every class. DataError, one line, for anything else.
+    Images and features are uint8, or floating in [0, 1], rounded to 8 bits. Labels are whole numbers from 0, and the
+    training split has every class. DataError, one line, for anything else.
     """
     splits = [_checked(f"{name} {split}", *arrays) for split, arrays in (("train", train), ("test", test))]
     (image, label), (test_image, test_label) = splits
@@ -40,8 +40,8 @@ def class_ranks(labels: np.ndarray) -> np.ndarray:
 
 def _checked(where: str, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     image, label = np.asarray(image), np.asarray(label)
-    if image.ndim != 4 or not len(image):
-        raise DataError(f"{where}: images must have shape [n h w c], got {list(image.shape)}")
+    if image.ndim not in (2, 4) or not len(image):
+        raise DataError(f"{where}: images must have shape [n h w c], rows of features [n d], got {list(image.shape)}")
     if label.shape != image.shape[:1] or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
         raise DataError(
             f"{where}: labels must be {len(image)} whole numbers from 0, got {label.dtype}{list(label.shape)}"

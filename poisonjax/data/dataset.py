@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from poisonjax.data import cache, prepare
-from poisonjax.data.sources import DataError, find
+from poisonjax.data import cache, prepare, raw
+from poisonjax.data.sources import DataError, Source, find
 from poisonjax.data.stream import SPLITS, batches
 from poisonjax.types import Examples
 
@@ -20,8 +20,9 @@ _BATCH = 1000
 class Dataset:
     """A data set in memory: numpy arrays, rows of a tfds data set in the order of its splits.
 
-    name: of a known data set, or `kind:place`. version: of the tfds data set.
-    train, test: image [n h w c] uint8, label [n] int32 below `classes`, index [n] int32 = 0 .. n-1.
+    name: of a known data set, or `kind:place`. version: of the tfds data set, or of one that the package carries.
+    train, test: image [n h w c] uint8, or rows of features [n d] uint8, label [n] int32 below `classes`, index [n]
+    int32 = 0 .. n-1.
     label_names: of the classes; () where they have none but their numbers.
     clean: rows of the training split that are not trained on and known to be clean, or None.
     sha256: hex digest of train image, train label, test image, test label, in this order, in C order.
@@ -42,16 +43,36 @@ class Dataset:
 
 
 def load_known(name: str, data_dir: str | None = None) -> Dataset:
-    """A data set of `sources.SOURCES` from `data_dir` (None: tfds's own default), prepared first if it is missing.
+    """A data set of `sources.SOURCES` from `data_dir` (None: tfds's own default).
 
-    It is decoded once and then read from a cache beside the record files. DataError, with the command to run, if that
-    fails; DataError if the content does not have the official digest.
+    Rows of features are carried by the package. Of the others one that is missing is prepared first; it is decoded once
+    and then read from a cache beside the record files. DataError, with the command to run, if that fails; DataError if
+    the content does not have the official digest.
     """
-    builder, expected = prepare.prepared(name, data_dir), find(name).sha256
+    source = find(name)
+    if source.carried:
+        return _carried(name, source)
+    builder, expected = prepare.prepared(name, data_dir), source.sha256
     arrays = _arrays(builder, expected)
+    classes = builder.info.features["label"].num_classes
+    return Dataset(name, str(builder.version), classes, *_splits(arrays), expected, source.label_names)
+
+
+def _carried(name: str, source: Source) -> Dataset:
+    """A data set of the package. DataError if it is not the one that it was made with."""
+    splits = raw.from_package(source)
+    arrays = [array for split in SPLITS for array in (splits[split][0], splits[split][1].astype(np.int32))]
+    if cache.digest(arrays) != source.sha256:
+        raise DataError(f"{name} is not what it was when it was packed; install poisonjax again")
+    for array in arrays:
+        array.flags.writeable = False
+    return Dataset(name, "1.0.0", len(source.label_names), *_splits(arrays), source.sha256, source.label_names)
+
+
+def _splits(arrays: list[np.ndarray]) -> tuple[Examples, Examples]:
+    """Train image, train label, test image, test label as examples, numbered in their order."""
     train, test = (Examples(*arrays[at : at + 2], np.arange(len(arrays[at]), dtype=np.int32)) for at in (0, 2))
-    features, names = builder.info.features, find(name).label_names
-    return Dataset(name, str(builder.version), features["label"].num_classes, train, test, expected, names)
+    return train, test
 
 
 def _arrays(builder, expected: str) -> list[np.ndarray]:

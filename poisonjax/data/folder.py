@@ -69,7 +69,7 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, without hidden names."""
+    """The entries of a folder, without hidden names."""
     return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
 
 

@@ -16,7 +16,7 @@ _ORIENTATION = 0x0112  # tag of Exif: from 5 on, height and width are exchanged
 
 
 class Look(NamedTuple):
-    """What the header of an image says: height and width as it is meant to be seen, and if it is stored as gray."""
+    """The header of an image: height and width as it is meant to be seen, and if it is stored as gray."""
 
     height: int
     width: int

@@ -17,8 +17,12 @@ _TIMEOUT_S = 10
 
 
 def builder(name: str, data_dir: str | None = None):
-    """The registered tfds builder of `name`, prepared or not. DataError for an unknown name or a damaged folder."""
-    find(name)
+    """The registered tfds builder of `name`, prepared or not.
+
+    DataError for an unknown name, one that the package carries, or a damaged folder.
+    """
+    if find(name).carried:
+        raise DataError(f"{name} comes with poisonjax: there is nothing to prepare, and no record files to stream from")
     import tensorflow_datasets as tfds
 
     from poisonjax.data import mnist_5k  # noqa: F401 - registers its builder

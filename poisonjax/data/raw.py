@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import lzma
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
+from poisonjax.data import tables
 from poisonjax.data.sources import DataError, File, Source, Splits, one_line
 
 _BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError)  # all that a damaged file or archive raises
@@ -24,6 +26,16 @@ def from_folder(source: Source, folder: Path) -> Splits:
     if source.archive and (folder / source.archive).exists():
         return source.parse(_untar(folder / source.archive, source.files))
     raise DataError(f"{folder} contains none of the official files; it must contain {wanted(source)}")
+
+
+def from_package(source: Source) -> Splits:
+    """Read the splits of a data set that the package carries. DataError if its file is damaged."""
+    (file,) = source.files
+    where = str(tables.FOLDER / file.name)
+    try:
+        return source.parse({file.name: _checked(tables.content(file.name), file, where)})
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise DataError(f"{where}.xz cannot be read ({one_line(error)}); install poisonjax again") from error
 
 
 def from_downloads(source: Source, download: Callable[[str], Path]) -> Splits:

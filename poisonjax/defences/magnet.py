@@ -156,6 +156,7 @@ class MagNet(Defence):
     training: Training = Training(batch=256, epochs=100)
 
     needs_clean: ClassVar[bool] = True
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         Reconstruction(self.noise)  # raises for an impossible noise

@@ -5,6 +5,7 @@ poisons, whose rows are of their class behind any mask; it drops hard clean rows
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,8 @@ class MaskedDisagreement(Defence):
     confidence: float = 0.5
     rounds: int = 3
     epochs: int | None = None
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         check_masks(self.size, self.masks)

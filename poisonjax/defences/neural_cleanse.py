@@ -89,6 +89,7 @@ class NeuralCleanse(Defence):
     repair: Objective = Standard()
 
     needs_clean: ClassVar[bool] = True
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         if not 0 < self.share <= 1:

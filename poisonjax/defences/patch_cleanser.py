@@ -5,6 +5,7 @@ the image, as a blend. The certificate is about one image at a time and costs hu
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,8 @@ class MaskedTraining(Objective):
     size: int
     masks: int = 6
     draws: int = 2
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         check_masks(self.size, self.masks)
@@ -102,6 +105,8 @@ class PatchCleanser(Defence):
     size: int
     masks: int = 6
     draws: int = 2
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         check_masks(self.size, self.masks)

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ Place = tuple[int, int]  # the upper left corner (row, column) of a patch
 
 
 def handful(rows: int) -> int:
-    """What is added to a count elsewhere, of so many rows in all, so that a handful of equal patches is no finding."""
+    """Rows to add to a count elsewhere, for so many rows in all, so that a few equal patches are no finding."""
     return max(10, round(rows / 2000))
 
 
@@ -44,6 +44,7 @@ class RepeatedPatch(Defence):
     elsewhere a patch must be; on clean MNIST and CIFAR-10 it is at most 2. ValueError for impossible values.
     """
 
+    needs_images: ClassVar[bool] = True
     size: int = 3
     levels: int = 16
     factor: float = 3.0
@@ -88,7 +89,7 @@ class RepeatedPatch(Defence):
         ]
 
     def fewest(self, rows: int) -> int:
-        """How many of so many rows must share a patch, of which there is none elsewhere, to be found."""
+        """The number of rows, of so many, that must share a patch to be found if it is nowhere else."""
         return math.ceil(self.factor * handful(rows))
 
     def _places(self, images: np.ndarray) -> Iterator[Place]:
@@ -103,7 +104,7 @@ class RepeatedPatch(Defence):
         return patches.astype(np.uint64) @ factors
 
     def _concentration(self, counts: dict[Place, int], few: int) -> tuple[float, Place]:
-        """How much more common a patch is at its commonest place than at those that do not overlap it; that place."""
+        """The ratio of a patch at its commonest place to that at any place that does not overlap it; that place."""
         place = max(counts, key=counts.get)
         away = (count for at, count in counts.items() if max(np.abs(np.subtract(at, place))) >= self.size)
         return counts[place] / (max(away, default=0) + few), place

@@ -6,6 +6,7 @@ paper's answer to it, several trapdoors a class and a random choice of neurons, 
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,8 @@ class Trapdoors(Defence):
     ratio: float = 0.1
     inject: float = 0.5
     false_positives: float = 0.05
+
+    needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
         for field in ("clusters", "size"):

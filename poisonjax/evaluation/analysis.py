@@ -21,7 +21,8 @@ class Subject(NamedTuple):
 
     victim, key: on the devices, from `distributed.replicate`. examples: test images. attack: the experiment's test-time
     attack. batch: images at a time. seed: of the run. folder: where arrays and unfinished work may be kept; the
-    analysis has it to itself. progress: (name, images) -> a context that takes numbers of images done.
+    analysis has it to itself. progress: (name, images) -> a context that takes numbers of images done. train: makes the
+    rows that the network learnt from, [m], with the labels that it saw; None while it is in training.
     """
 
     victim: Victim
@@ -33,6 +34,7 @@ class Subject(NamedTuple):
     seed: int
     folder: Path
     progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+    train: Callable[[], Examples] | None = None
 
     def map(self, fn: Callable, examples: Examples, *settings: Hashable) -> Any:
         """fn(victim, examples [b], *settings) over examples [n]; see `victim.map_rows`."""

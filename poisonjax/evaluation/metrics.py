@@ -198,6 +198,7 @@ def audit(labels: np.ndarray, predictions: Predictions, classes: int, learnt: fl
             found.append(f"undertrained: {learnt:.1%} training accuracy, less than twice that of guessing")
     elif len(np.unique(predictions.clean)) == 1:
         found.append(f"collapsed: every clean test image is predicted as class {predictions.clean[0]}")
-    elif (accuracy := np.mean(predictions.clean == labels)) < 2 / classes:
-        found.append(f"undertrained: {accuracy:.1%} clean accuracy, less than twice that of guessing")
+    elif (accuracy := np.mean(predictions.clean == labels)) < min(2 / classes, (1 + 1 / classes) / 2):
+        bound = "twice that of guessing" if classes > 2 else "half-way from guessing to 100%"
+        found.append(f"undertrained: {accuracy:.1%} clean accuracy, less than {bound}")
     return found

@@ -12,6 +12,18 @@ from poisonjax.poisons.class_noise import ClassNoise
 from poisonjax.poisons.clean_label import CleanLabel
 from poisonjax.poisons.cover import WithCover
 from poisonjax.poisons.entangled_features import CentreDistance, EntangledFeatures
+from poisonjax.poisons.explanation_guided import (
+    CountAbsSHAP,
+    CountSHAP,
+    ExplanationGuided,
+    FeatureSelector,
+    LargeAbsSHAP,
+    LargeSHAP,
+    MinPopulation,
+    ValueSelector,
+    Watermark,
+)
+from poisonjax.poisons.explanations import Explanation, IntegratedGradients, TreeSHAP
 from poisonjax.poisons.low_frequency import LowFrequency
 from poisonjax.poisons.no_poison import NoPoison
 from poisonjax.poisons.noisy_labels import NoisyLabels
@@ -39,9 +51,18 @@ __all__ = [
     "ClassNoise",
     "CleanLabel",
     "Corners",
+    "CountAbsSHAP",
+    "CountSHAP",
     "EntangledFeatures",
+    "Explanation",
+    "ExplanationGuided",
+    "FeatureSelector",
     "FourPixels",
+    "IntegratedGradients",
+    "LargeAbsSHAP",
+    "LargeSHAP",
     "LowFrequency",
+    "MinPopulation",
     "NoPoison",
     "NoisyLabels",
     "NoisyWarp",
@@ -54,8 +75,11 @@ __all__ = [
     "SurrogatePoison",
     "Tile",
     "Together",
+    "TreeSHAP",
     "Trigger",
+    "ValueSelector",
     "Warp",
+    "Watermark",
     "WithCover",
     "Wrapped",
     "choose",

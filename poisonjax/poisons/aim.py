@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Aim:
-    """What an attacker wants of networks that learn from the poison; records keep it, so that readers know.
+    """The aim of an attacker, for networks that learn from the poison; records keep it, so that readers know.
 
     metric: the one that the gate and all verdicts are on, as `poisonjax.evaluation.metrics.METRICS` names it. raises:
     True if the attacker wants it high. effect: what a poisoned network has, and a defence removes.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from poisonjax.attacks import LossAttack
+from poisonjax.attacks.rows import per_row
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 
 
@@ -49,7 +50,7 @@ def poisoned(apply: Callable[[Examples], Examples], examples: Examples, rows: Ar
         return examples
     hit = jnp.isin(examples.index, rows, method="binary_search")  # comparing all pairs takes n times m bytes
     changed = apply(examples)
-    image = jnp.where(hit[:, None, None, None], changed.image, examples.image)
+    image = jnp.where(per_row(hit, examples.image), changed.image, examples.image)
     return Examples(image, jnp.where(hit, changed.label, examples.label), examples.index)
 
 

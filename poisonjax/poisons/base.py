@@ -29,7 +29,8 @@ class Poison(abc.ABC):
 
     classes: of the data set, a field. aim: what the attacker wants, by which its success is told. has_trigger: False if
     the attacker shows test images as they are. poisons: False for the baseline without an attack. needs_surrogate: True
-    for a `SurrogatePoison`, and for what wraps one.
+    for a `SurrogatePoison`, and for what wraps one; one that is none has the attack None then. needs_rows: True for one
+    that is to be `fitted` before it can be applied.
     """
 
     classes: int
@@ -37,6 +38,7 @@ class Poison(abc.ABC):
     has_trigger: ClassVar[bool] = True
     poisons: ClassVar[bool] = True
     needs_surrogate: ClassVar[bool] = False
+    needs_rows: ClassVar[bool] = False
 
     def __post_init__(self):
         """ValueError without classes, or for rates outside (0, 1] or a target that is no class, if it has them."""
@@ -76,6 +78,18 @@ class Poison(abc.ABC):
     @abc.abstractmethod
     def target_labels(self, labels: Array) -> Array:
         """The class that the attacker wants for images of each class, [b] int; the labels themselves for none."""
+
+    def fitted(self, rows: Examples, surrogate: Callable[[], LogitsFn]) -> "Poison":
+        """The poison fitted to the clean training rows [n], for one that `needs_rows`; `select` works without.
+
+        surrogate: trains the attacker's own network on them, if it is called. What comes back is saved as the run's
+        result, and needs neither.
+        """
+        return self
+
+    def facts(self) -> dict[str, str]:
+        """Text for the record on what it was fitted to, by name."""
+        return {}
 
     def to_one_class(self) -> "Poison":
         """The poison with a single target class, for networks too small to learn one for each class."""
@@ -136,6 +150,7 @@ class Wrapped(Poison):
     has_trigger = property(lambda self: self.poison.has_trigger)
     needs_surrogate = property(lambda self: self.poison.needs_surrogate)
     needs_centres = property(lambda self: self.poison.needs_centres)
+    needs_rows = property(lambda self: self.poison.needs_rows)
     attack = property(lambda self: self.poison.attack)
 
     def select(self, labels: Array, key: Array) -> Array:
@@ -165,6 +180,14 @@ class Wrapped(Poison):
     def target_labels(self, labels: Array) -> Array:
         """The class that the attacker wants for images of each class, [b]."""
         return self.poison.target_labels(labels)
+
+    def fitted(self, rows: Examples, surrogate: Callable[[], LogitsFn]) -> "Wrapped":
+        """The same around the other poison, fitted to the clean training rows [n]."""
+        return dataclasses.replace(self, poison=self.poison.fitted(rows, surrogate))
+
+    def facts(self) -> dict[str, str]:
+        """Text for the record on what the other poison was fitted to, by name."""
+        return self.poison.facts()
 
     def to_one_class(self) -> "Wrapped":
         """The same around the other poison with a single target class."""

@@ -1,6 +1,7 @@
 """Class-wise noise: one fixed pattern for each class, which is easier to learn than what the images show."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,7 @@ class ClassNoise(AvailabilityPoison):
     impossible value.
     """
 
+    needs_images: ClassVar[bool] = True
     rate: float = 1.0
     amplitude: float = 8 / 255
     patch: int = 1

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,11 @@ class Trigger(abc.ABC):
     """A change of an image. A new one is a frozen dataclass with `__call__`.
 
     Pure and traced by jax: what it does to an image depends on that image and the settings alone.
+
+    needs_images: False for one that works on rows of features [b d].
     """
+
+    needs_images: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, image: Array) -> Array:

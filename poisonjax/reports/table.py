@@ -341,6 +341,7 @@ def _poisoned(seed: int, facts: dict) -> str:
     line = f"seed {seed}: {count(facts['rows'])} of {count(facts['of'])} training rows poisoned"
     if "cover" in facts:
         line += f", {count(facts['cover'])} cover rows (with the trigger and their own label; counted on their own)"
+    line += f" with `{facts['trigger']}`" if "trigger" in facts else ""
     if "surrogate" not in facts:
         return line
     clean, robust = (percent(facts["surrogate"][name]) for name in ("clean_accuracy", "robust_accuracy"))

@@ -84,7 +84,7 @@ def run(
 
 
 def limits(rows: int) -> list[str]:
-    """What the audit of so many rows cannot see, a line each."""
+    """Poison that an audit of so many rows cannot see, a line each."""
     least = RepeatedPatch().fewest(rows)
     return [
         f"A trigger that is the same in fewer than {least:,} rows ({least / rows:.2%}), or in none to the last bit: "

@@ -4,13 +4,12 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from poisonjax.evaluation.victim import Victim, map_rows, network_victim, row_outputs, structure
+from poisonjax.evaluation.victim import Victim, map_rows, row_outputs, structure
 from poisonjax.keys import row_keys, stream_key
 from poisonjax.poisons.base import Poison
-from poisonjax.runs.job import ATTACKER, Run, progress, store, training_data, visited
+from poisonjax.runs.job import ATTACKER, Run, progress, store, visited
 from poisonjax.runs.judging import judge
-from poisonjax.runs.shared import CLEAN
-from poisonjax.runs.training import train
+from poisonjax.runs.training import surrogate
 from poisonjax.runtime import distributed
 from poisonjax.types import Array, Examples
 
@@ -28,9 +27,7 @@ def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
 
 
 def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
-    plan, attacker = job.experiment, job.experiment.surrogate
-    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, training_data(job), CLEAN)
-    victim = distributed.replicate(network_victim(plan.model, fitted.state))
+    plan, victim = job.experiment, distributed.replicate(surrogate(job, seed))
     centres = distributed.replicate(_centres(job, victim) if plan.poison.needs_centres else None)
     with progress(job, seed, ATTACKER, "poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))

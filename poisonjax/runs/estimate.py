@@ -33,7 +33,7 @@ def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> 
         judged += len(experiment.arms) * judge.autoattack_images * (cost.gradients + cost.queries // 2)
     if not poison.needs_surrogate:
         return arms + judged
-    crafted = poison.expected_rows(train_rows) * poison.attack.cost.gradients
+    crafted = 0 if poison.attack is None else poison.expected_rows(train_rows) * poison.attack.cost.gradients
     return arms + judged + crafted + training_gradients(attacker.train, attacker.objective, train_rows)
 
 

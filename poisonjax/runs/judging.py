@@ -16,7 +16,7 @@ from poisonjax.reports.console import say
 from poisonjax.runs.job import ATTACKER, Run, folder, progress, target_labels
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import save_arrays
-from poisonjax.types import take
+from poisonjax.types import Examples, take
 
 
 class Judgement(NamedTuple):
@@ -67,9 +67,11 @@ def predict(
     return metrics.predict(victim, job.dataset.test, plan.poison, attack, key, plan.evaluation.batch, advance)
 
 
-def analyse(job: Run, seed: int, arm: Arm, victim: Victim, analysis: Analysis) -> dict:
-    """The numbers of an analysis; its arrays are kept beside the network."""
-    subject = subject_of(job, seed, arm.name, victim, analysis)
+def analyse(
+    job: Run, seed: int, arm: Arm, victim: Victim, analysis: Analysis, learnt: Callable[[], Examples] | None = None
+) -> dict:
+    """The numbers of an analysis; its arrays are kept beside the network. learnt: as `Subject.train`."""
+    subject = subject_of(job, seed, arm.name, victim, analysis)._replace(train=learnt)
     subject.folder.mkdir(parents=True, exist_ok=True)
     arrays = analysis.collect(subject)
     save_arrays(subject.folder / "arrays.npz", arrays)

@@ -74,8 +74,11 @@ def says(job: Run, predictions: Predictions) -> dict[str, list[int]]:
 
 
 def shown(job: Run, poisoned: PoisonedData) -> Shown | None:
-    """Some poisoned training images beside the clean ones, and test images with the trigger; None without a poison."""
-    if not job.experiment.poisoned:
+    """Some poisoned training images beside the clean ones, and test images with the trigger.
+
+    None without a poison, and for rows of features, of which there are no pictures.
+    """
+    if not job.experiment.poisoned or job.dataset.test.image.ndim != 4:
         return None
     at = np.flatnonzero(np.isin(job.dataset.train.index, poisoned.rows))[:ROWS]
     clean, train = take(job.dataset.train, at), poisoned.train()

@@ -19,6 +19,7 @@ from poisonjax.poisons.base import Poison
 from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import say
 from poisonjax.runs.crafting import craft
+from poisonjax.runs.fitting import fitted
 from poisonjax.runs.job import (
     ATTACKER,
     PoisonedData,
@@ -74,6 +75,7 @@ def run(job: Run) -> dict:
 
 def one_seed(job: Run, seed: int) -> tuple[PoisonedData, dict[str, dict]]:
     """The poisoned training data, and every arm's result on it."""
+    job = fitted(job, seed)
     poisoning = poison_data(job, seed)
     return poisoning, {arm.name: train_and_judge(job, seed, arm, poisoning) for arm in job.experiment.arms}
 
@@ -94,6 +96,7 @@ def poison_data(job: Run, seed: int) -> PoisonedData:
 
     def facts() -> dict:
         counted = {"rows": len(rows), "of": len(chosen)} | ({"cover": len(cover)} if len(cover) else {})
+        counted |= poison.facts()
         return counted | ({ATTACKER: crafted()[1]} if poison.needs_surrogate else {})
 
     def train() -> Examples | HostData:
@@ -124,20 +127,20 @@ def train_and_judge(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> d
 
 
 def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
-    fitted, victim, removed, detection = defended(job, seed, arm, poisoning)
+    trained, victim, removed, detection, learnt = defended(job, seed, arm, poisoning)
     victim = distributed.replicate(victim)
-    counts, audit, predictions = judge(job, seed, arm.name, victim, fitted.history if arm.poisoned else ())
+    counts, audit, predictions = judge(job, seed, arm.name, victim, trained.history if arm.poisoned else ())
     return {
-        "analyses": {each.name: analyse(job, seed, arm, victim, each) for each in job.experiment.analyses},
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(fitted.state.params)),
+        "analyses": {each.name: analyse(job, seed, arm, victim, each, learnt) for each in job.experiment.analyses},
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.state.params)),
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
         "detection": detection,
         "audit": audit,
         "says": says(job, predictions),
-        "notes": metrics.catastrophic_overfitting(fitted.history),
-        "history": _ending(fitted.history, counts),
-        "images": fitted.images,
-        "seconds": fitted.seconds,
+        "notes": metrics.catastrophic_overfitting(trained.history),
+        "history": _ending(trained.history, counts),
+        "images": trained.images,
+        "seconds": trained.seconds,
         "commit": record.commit(),
     }
 
@@ -158,7 +161,7 @@ def write(job: Run, made: dict, poisoning: PoisonedData) -> None:
 
 def _pictures(job: Run, poisoning: PoisonedData, made: dict) -> dict[str, Figure]:
     """The figures that do not follow from the record alone; the images in them are kept for others."""
-    images = shown(job, poisoning)
+    images = shown(fitted(job, 0), poisoning)
     if images is not None:
         save_arrays(job.workdir / "shown.npz", images)
     return pictures(job, images, made)

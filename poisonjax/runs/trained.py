@@ -13,6 +13,7 @@ from poisonjax.experiment import Arm, Experiment
 from poisonjax.overrides import from_json
 from poisonjax.reports.console import say
 from poisonjax.runs import experiments, runner, training
+from poisonjax.runs.fitting import fitted
 from poisonjax.runs.job import Run
 from poisonjax.runtime import bucket
 from poisonjax.runtime.checkpoint import Checkpoints
@@ -65,6 +66,8 @@ def load_trained(
             raise ValueError(f"{dataset.name} is no longer what the run was trained on: its sha256 is {dataset.sha256}")
         _check_seed(folder, seed)
         load = _plain if chosen.defence is None else _defended
+        with _view(folder, seed) as view:
+            plan = fitted(Run(plan, dataset, view, config["scale"]), seed).experiment
         try:
             victim = load(folder, config["scale"], plan, dataset, chosen, seed)
         except ValueError as error:

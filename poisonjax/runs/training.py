@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ MONITORED = 200  # test images
 
 
 class Rows(NamedTuple):
-    """What a defence made of the training rows, kept as rows.npz beside the network's result.
+    """The training rows as a defence left them, kept as rows.npz beside the network's result.
 
     index: [n] int32, the rows that it saw. kept: [n] bool, those believed clean. suspicion: [n], or [0] if it has none.
     """
@@ -42,13 +43,14 @@ class Defended(NamedTuple):
     """The trained network of an arm, and the network to judge.
 
     removed: the training rows that its defence removed. detection: how well its suspicion tells poisoned rows from
-    clean ones, empty where it tells none.
+    clean ones, empty where it tells none. learnt: makes the rows that the network was trained on.
     """
 
     fitted: Fitted
     victim: Victim
     removed: dict[str, Count]
     detection: dict[str, float | None]
+    learnt: Callable[[], Examples]
 
 
 def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended:
@@ -58,7 +60,7 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended
     origin = POISONED if arm.poisoned and plan.poisoned else CLEAN
     if arm.defence is None:
         fitted = train(job, seed, arm.name, model, arm.objective, settings, examples, origin)
-        return Defended(fitted, network_victim(model, fitted.state), {}, {})
+        return Defended(fitted, network_victim(model, fitted.state), {}, {}, functools.partial(_whole, examples))
 
     def fit_another(name, objective, rows, *, model=model, training=settings, start=None) -> Victim:
         own = origin if rows is whole and start is None else None
@@ -67,7 +69,7 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended
             model, train(job, seed, f"{arm.name}/{name}", model, objective, training, rows, own, begin).state
         )
 
-    whole = examples.read(np.arange(len(examples.index))) if isinstance(examples, HostData) else examples
+    whole = _whole(examples)
     own_key = stream_key(seed, f"defence {arm.name}")
     context = Context(
         whole, job.dataset.classes, plan.evaluation.batch, own_key, fit_another, model, settings, job.dataset.clean
@@ -85,7 +87,20 @@ def defended(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> Defended
     poisoned, cover = (np.isin(whole.index, rows) for rows in changed)
     removed = metrics.removals(whole.label, poisoned, cover, believed, job.dataset.classes)
     found = {} if suspicion is None else detection(np.asarray(suspicion), poisoned, ~cover)
-    return Defended(fitted, shielded(victim, shield), removed, found)
+    return Defended(fitted, shielded(victim, shield), removed, found, lambda: kept)
+
+
+def _whole(examples: Examples | HostData) -> Examples:
+    """All the rows, in memory."""
+    return examples.read(np.arange(len(examples.index))) if isinstance(examples, HostData) else examples
+
+
+def surrogate(job: Run, seed: int) -> Victim:
+    """The attacker's own network, trained on the clean data."""
+    plan, attacker = job.experiment, job.experiment.surrogate
+    clean = training_data(job)
+    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, clean, CLEAN)
+    return network_victim(plan.model, fitted.state)
 
 
 def _keep_rows(job: Run, seed: int, arm: Arm, rows: Rows) -> None:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,11 @@ class Augmentation(abc.ABC):
     """A random change of training images that keeps their class. A new one is a frozen dataclass with `__call__`.
 
     Pure and traced by jax. A row depends on its own image and key alone, so that batches and devices do not matter.
+
+    needs_images: False for one that works on rows of features [b d].
     """
+
+    needs_images: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, image: Array, keys: Array) -> Array:

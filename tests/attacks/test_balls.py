@@ -163,3 +163,18 @@ def test_every_image_is_within_the_largest_radius(ball):
 def test_impossible_balls_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("ball", BALLS, ids=str)
+def test_features_of_a_row_are_pixels_of_one_channel(ball, deltas):
+    rows, images = deltas.reshape(8, 24), deltas.reshape(8, 24, 1, 1)
+    keys = jax.random.split(jax.random.key(2), 3)
+    pairs = [
+        (ball.project(rows, ball.eps), ball.project(images, ball.eps)),
+        (ball.steepest(rows), ball.steepest(images)),
+        (ball.sample(keys, (24,)), ball.sample(keys, (24, 1, 1))),
+    ]
+    for of_rows, of_images in pairs:
+        assert of_rows.shape[1:] == (24,)
+        np.testing.assert_allclose(of_rows, of_images.reshape(of_rows.shape), rtol=1e-6)
+    assert ball.max_radius((24,)) == ball.max_radius((24, 1, 1))

@@ -90,6 +90,19 @@ def test_attacks_declare_what_others_rely_on(attack):
         assert 0 < attack.max_distance <= attack.ball.eps
 
 
+@each_member
+def test_rows_of_features_are_attacked_or_refused_in_one_line(attack):
+    rows = jnp.asarray(X.reshape(5, 42))
+    if getattr(attack, "needs_images", False):
+        with pytest.raises(ValueError, match=r"x must be images of shape \[b h w c\], got shape \[5, 42\]"):
+            attack(logits_fn, rows, Y, KEY)
+        return
+    x_adv = attack(logits_fn, rows, Y, KEY)
+    assert x_adv.shape == rows.shape and x_adv.min() >= 0 and x_adv.max() <= 1
+    if attack.ball is not None:
+        np.testing.assert_allclose(attack.ball.project(x_adv - rows, attack.ball.eps), x_adv - rows, atol=1e-6)
+
+
 def test_only_iterative_untargeted_gradient_attacks_that_cross_the_ball_climb():
     ball = Linf(0.1)
     climbing = [PGD(ball, 0.05, 2), PGD(ball), APGD(ball), TargetedAPGD(ball), FAB(eps=0.1)]

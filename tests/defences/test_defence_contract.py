@@ -25,6 +25,7 @@ BRIEF = mnist_defences.filters(Standard(), (AdversarialTraining(PGD(Linf(0.3), 0
     True
 )
 DEFENCES = {name: defence for name, defence in BRIEF.items() if not name.endswith("of_pgd_at")}
+DEFENCES |= {"isolation_forest": defences.IsolationForest()}  # for rows of features, in an experiment of its own
 
 
 def test_every_defence_is_among_them():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from poisonjax.defences import ActivationClustering, Reveal, Selection, SpectralSignatures
+from poisonjax.defences import ActivationClustering, IsolationForest, Reveal, Selection, SpectralSignatures
 from poisonjax.defences.by_class import by_class
 from poisonjax.defences.spectral_signatures import spectral_scores
 from poisonjax.evaluation.detection import DETECTION, detection
@@ -52,6 +52,19 @@ def test_clean_classes_lose_at_most_a_hundredth(defence, seed):
     assert len(defence.select(given).examples.label) >= 0.99 * 3 * ROWS
 
 
+def test_an_isolation_forest_finds_outliers_of_images_and_of_rows():
+    """Ten rows of class 1 have other values than all others; the share is of each class."""
+    truth, given = context(poisoned=10)
+    rows = np.random.default_rng(0).normal(128, 10, (len(truth), 4)) + np.where(truth, 90, 0)[:, None]
+    for shape in ((4,), (2, 2, 1)):
+        given.train = given.train._replace(image=rows.astype(np.uint8).reshape(-1, *shape))
+        kept, suspicion = IsolationForest(share=0.1).select(given)
+        assert detection(suspicion, truth)["auroc"] > 0.95 and not truth[kept.index].any()
+        np.testing.assert_array_equal(np.bincount(kept.label), [180, 180, 180])
+    few = IsolationForest().suspicion(rows[:5])
+    np.testing.assert_array_equal(few, [-1] * 5)
+
+
 def test_spectral_signatures_drop_the_stated_share_of_every_class():
     _, given = context()
     kept = SpectralSignatures(0.1).select(given).examples
@@ -78,6 +91,8 @@ def test_features_that_are_not_finite_are_refused(defence):
     ("change", "message"),
     [
         (lambda: SpectralSignatures(0.7), "expected must lie in"),
+        (lambda: IsolationForest(share=0.6), "share must lie in"),
+        (lambda: IsolationForest(trees=0), "trees must be at least 1"),
         (lambda: ActivationClustering(components=0), "components must be at least 1"),
         (lambda: ActivationClustering(size=0.6), "size must lie in"),
         (lambda: ActivationClustering(silhouette=2), "silhouette must lie in"),

@@ -122,6 +122,16 @@ def test_where_the_attacker_spoils_accuracy_training_tells_a_network_that_guesse
     ]
 
 
+def test_of_two_classes_a_network_that_guesses_is_less_than_half_way_to_all():
+    right = np.arange(20) % 2
+    for hits, expected in [
+        (14, ["undertrained: 70.0% clean accuracy, less than half-way from guessing to 100%"]),
+        (15, []),
+    ]:
+        clean = np.where(np.arange(20) < hits, right, 1 - right)
+        assert audit(right, Predictions(clean, clean, clean, np.ones(20, bool)), 2) == expected
+
+
 def test_wilson_interval_against_published_values():
     # Newcombe 1998, Statistics in Medicine 17, table I, method 3
     assert wilson(81, 263) == pytest.approx([0.2553, 0.3662], abs=5e-5)

@@ -27,6 +27,7 @@ from poisonjax.poisons import (
     CleanLabel,
     Corners,
     EntangledFeatures,
+    ExplanationGuided,
     FourPixels,
     LowFrequency,
     NoisyLabels,
@@ -42,6 +43,7 @@ from poisonjax.poisons import (
     Together,
     Trigger,
     Warp,
+    Watermark,
     WithCover,
     Wrapped,
     poisoned,
@@ -59,11 +61,12 @@ class Cropped(Trigger):
         return image[:, 1:]
 
 
-@pytest.fixture(scope="module")
-def examples():
-    """Random grey images; their index is not their place, as after a subset."""
-    rng = np.random.default_rng(0)
-    image = rng.integers(60, 190, (ROWS, 12, 14, 1)).astype(np.uint8)
+@pytest.fixture
+def examples(request):
+    """Random grey images, or rows of features; their index is not their place, as after a subset."""
+    rng, call = np.random.default_rng(0), getattr(request.node, "callspec", None)
+    shape = (9,) if call is not None and call.params.get("name") in FOR_FEATURES else (12, 14, 1)
+    image = rng.integers(60, 190, (ROWS, *shape)).astype(np.uint8)
     return Examples(image, rng.integers(0, CLASSES, ROWS).astype(np.int32), np.arange(ROWS, dtype=np.int32) * 3 + 5)
 
 
@@ -98,6 +101,8 @@ POISONS = {
     "class_noise_every_row": ClassNoise(),
     "entangled_push": EntangledFeatures(rate=0.3, attack=dataclasses.replace(LINF, loss=CentreDistance())),
     "entangled_pull": EntangledFeatures(rate=0.3, pull=True, attack=dataclasses.replace(LINF, loss=CentreDistance())),
+    "explanation_guided": ExplanationGuided(rate=0.4, target=1, trigger=Watermark((3, 0), (255, 4)), classes=CLASSES),
+    "badnets_watermark": BadNets(rate=0.2, target=3, trigger=Watermark((8,), (0,))),
     "no_poison": NoPoison(),
     "adaptive_blend": AdaptiveBlend(rate=0.1, cover_rate=0.15, target=3),
     "adaptive_patch": AdaptivePatch(rate=0.1, cover_rate=0.2, target=3),
@@ -107,6 +112,7 @@ POISONS = {
     "clean_label_with_cover": WithCover(CleanLabel(rate=0.5, target=2, attack=TWO), 0.1),
 }
 WITHOUT_TRIGGER = [name for name, poison in POISONS.items() if poison.aim == LOW_ACCURACY]
+FOR_FEATURES = ("explanation_guided", "badnets_watermark")
 # the rows that are poisoned: so many of how many that could be
 POOLS = {
     AdaptiveBlend: lambda poison, labels: (poison.rate, len(labels)),
@@ -119,6 +125,7 @@ POOLS = {
     EntangledFeatures: lambda poison, labels: (poison.rate, len(labels)),
     CleanLabel: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     SIG: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
+    ExplanationGuided: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     NoPoison: lambda poison, labels: (0, len(labels)),
 }
 TRIGGERS = {
@@ -138,6 +145,7 @@ TRIGGERS = {
     "sample_specific": SampleSpecific(),
     "random_place": RandomPlace(FourPixels(0.5)),
     "together": Together((BrightSquare(2), Tile())),
+    "watermark": Watermark((11, 2), (0, 255)),
 }
 PIXELS = {"four_pixels": 4, "square": 9, "corners": 36, "tile": 25}
 
@@ -190,7 +198,7 @@ def test_exactly_the_promised_rows_change(name, examples):
     chex.assert_trees_all_equal_shapes_and_dtypes(after, examples)
     np.testing.assert_array_equal(after.label[~chosen], examples.label[~chosen])
     np.testing.assert_array_equal(after.index, examples.index)
-    changed = (after.image != examples.image).any((1, 2, 3))
+    changed = (after.image != examples.image).reshape(ROWS, -1).any(1)
     np.testing.assert_array_equal(changed, chosen | cover)
 
 
@@ -231,7 +239,7 @@ def test_a_poison_keeps_what_the_rest_relies_on(name, examples):
     assert ((targets >= 0) & (targets < CLASSES)).all() and wants_a_class == bool((targets != examples.label).any())
     assert hash(poison.aim) == hash(dataclasses.replace(poison.aim)) and poison.aim.success(0.25) in (0.25, 0.75)
     np.testing.assert_array_equal(poison.apply_trigger(image[5:9]), shown[5:9])
-    poison.check((12, 14, 1))
+    poison.check(examples.image.shape[1:])
 
 
 def test_badnets_labels_are_the_attackers(examples):
@@ -337,10 +345,11 @@ def test_to_one_class_leaves_a_single_target():
 
 @pytest.mark.parametrize("name", TRIGGERS)
 def test_a_trigger_changes_each_image_on_its_own_and_within_the_range(name):
-    trigger, image = TRIGGERS[name], jax.random.uniform(jax.random.key(0), (5, 12, 14, 3))
+    trigger = TRIGGERS[name]
+    image = jax.random.uniform(jax.random.key(0), (5, 12, 14, 3) if trigger.needs_images else (5, 12))
     shown = trigger(image)
     chex.assert_trees_all_equal_shapes_and_dtypes(shown, image)
-    assert (shown >= 0).all() and (shown <= 1).all() and (shown != image).any((1, 2, 3)).all()
+    assert (shown >= 0).all() and (shown <= 1).all() and (shown != image).reshape(5, -1).any(1).all()
     np.testing.assert_array_equal(trigger(image[3:]), shown[3:])
     np.testing.assert_allclose(jax.jit(trigger)(image), shown, atol=1e-6)
     assert hash(trigger) == hash(dataclasses.replace(trigger))

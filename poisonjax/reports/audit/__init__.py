@@ -1,1 +1,1 @@
-"""What an audit of training data found: verdict, groups of rows, and the files that hold them."""
+"""The findings of an audit of training data: verdict, groups of rows, and the files that hold them."""

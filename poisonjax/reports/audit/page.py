@@ -67,7 +67,7 @@ def _group(dataset: Dataset, found: Finding) -> Group:
 
 
 def _shares(found: Finding) -> str:
-    """What the rows have in common."""
+    """The patch that the rows have in common, in a sentence."""
     if found.patch is None:
         return "No patch of a few pixels is common to most of them."
     top, left, size, rows = found.patch
