@@ -1,4 +1,4 @@
-"""The command line: `poisonjax run`, `evaluate`, `defend`, `audit`, `data` and `report`."""
+"""The command line: `poisonjax run`, `evaluate`, `defend`, `audit`, `simulate`, `data` and `report`."""
 
 import functools
 import importlib
@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "train and judge the networks of an experiment, or resume where it stopped",
     "evaluate": "attack a network that a run has trained",
     "defend": "try a defence on a run that is done",
+    "simulate": "try attacks on data of one's own",
     "audit": "look for poison in training data of one's own",
     "data": "prepare a data set",
     "report": "write the results of many runs as a site or as tables",

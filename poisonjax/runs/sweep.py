@@ -184,7 +184,7 @@ def run(job: Run, points: list[Point]) -> int:
 
     job: what the points share; its workdir is the sweep's. Interrupted on request, OSError if the disk is full.
     """
-    jobs = scheduled([_job(job, point) for point in points])
+    jobs = scheduled([job_of(job, point) for point in points])
     outcomes = [Outcome("missing" if recorded(each) is None else "done") for each in jobs]
     note(job, points, outcomes)
     for at, (point, each) in enumerate(zip(points, jobs, strict=True)):
@@ -215,7 +215,8 @@ def _conclude(job: Run, outcomes: list[Outcome]) -> int:
     return 1 if failed else 0
 
 
-def _job(job: Run, point: Point) -> Run:
+def job_of(job: Run, point: Point) -> Run:
+    """The run of one point of a sweep."""
     return dataclasses.replace(
         job,
         experiment=point.experiment,
