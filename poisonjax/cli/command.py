@@ -54,16 +54,16 @@ def _worked(args: SimpleNamespace, prog: str, work: Callable[[SimpleNamespace], 
         return complain(prog, f"{stop}; run the same command again to resume", STOPPED)
 
 
-def own_data(args: SimpleNamespace):
-    """The data that `source` and the flags of `add_data_flags` mean."""
+def own_data(args: SimpleNamespace, source: str):
+    """The data that a source and the flags of `add_data_flags` mean."""
     from poisonjax.data import Reading
     from poisonjax.data.sources import SOURCES
     from poisonjax.experiment import Data
 
     reading = Reading(image_size=args.image_size, channels=args.channels, skip_broken=args.skip_broken)
-    if args.source in SOURCES and reading == Reading():
-        return Data(args.source)
-    return Data(args.source, reading=reading)
+    if source in SOURCES and reading == Reading():
+        return Data(source)
+    return Data(source, reading=reading)
 
 
 def fractions(flag: str, text: str) -> list[float]:

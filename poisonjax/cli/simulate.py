@@ -28,7 +28,7 @@ def _simulate(args: SimpleNamespace) -> int:
     from poisonjax.runs import experiments, simulate
 
     experiments.import_types()
-    rates, data = command.fractions("rates", args.rates), command.own_data(args)
+    rates, data = command.fractions("rates", args.rates), command.own_data(args, args.source)
     status, said = simulate.run(data, args.out, rates, args.poison, args.data_dir, args.seeds)
     print(f"\n{said}\n{args.out}/simulation.md")
     return status

@@ -11,6 +11,7 @@ from poisonjax.defences.magnet import Detector, Divergence, MagNet, Reconstructi
 from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.neural_cleanse import Inversion, NeuralCleanse, TriggerInversion, invert_triggers
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
+from poisonjax.defences.patch_search import Patches, PatchSearch, search_patches
 from poisonjax.defences.repeated_patch import Repeat, RepeatedPatch
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
@@ -37,6 +38,8 @@ __all__ = [
     "MaskedTraining",
     "NeuralCleanse",
     "PatchCleanser",
+    "PatchSearch",
+    "Patches",
     "Reconstruction",
     "ReconstructionError",
     "Repeat",
@@ -50,5 +53,6 @@ __all__ = [
     "Union",
     "invert_triggers",
     "magnet_cifar10",
+    "search_patches",
     "shielded",
 ]

@@ -91,6 +91,17 @@ def build(given: str, scale: str) -> "Experiment":
     return made
 
 
+def load_object(given: str) -> Any:
+    """The object that `file.py:name` or `module:name` names. ValueError, one line, if there is no such thing."""
+    source, colon, name = given.rpartition(":")
+    if not colon or not name.isidentifier():
+        raise ValueError(f"{given!r} must name a function images -> logits, as file.py:logits_fn or module:logits_fn")
+    module = load(source)
+    if not callable(getattr(module, name, None)):
+        raise ValueError(f"{module.__file__} has no function {name!r}")
+    return getattr(module, name)
+
+
 def get_experiment(name: str, scale: str = "small") -> "Experiment":
     """An experiment of poisonjax by its name, or of a file or module, to run or to derive another from.
 

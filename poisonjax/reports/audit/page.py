@@ -37,17 +37,25 @@ class Group(NamedTuple):
     difference: Picture | None
 
 
-def render(dataset: Dataset, said: Verdict, found: Sequence[Finding], limits: Sequence[str], facts: dict) -> str:
-    """The page. facts: what `tables.to_json` takes."""
-    environment = jinja2.Environment(
+def templates() -> jinja2.Environment:
+    """The templates of audits, which escape names."""
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("audit.html").render(
-        dataset=dataset, verdict=said, groups=[_group(dataset, each) for each in found], limits=limits, facts=facts
+
+
+def render(dataset: Dataset, said: Verdict, found: Sequence[Finding], limits: Sequence[str], facts: dict) -> str:
+    """The page. facts: what `tables.to_json` takes."""
+    return (
+        templates()
+        .get_template("audit.html")
+        .render(
+            dataset=dataset, verdict=said, groups=[_group(dataset, each) for each in found], limits=limits, facts=facts
+        )
     )
 
 
@@ -60,8 +68,8 @@ def _group(dataset: Dataset, found: Finding) -> Group:
         title=f"Class {name}: {len(found.rows):,} of {found.of:,} rows {FILTERS[found.filter]}",
         sentence=_shares(found),
         alarming=found.alarming,
-        found=[_picture(images[place], row_name(dataset, place)) for place in found.rows[:SHOWN]],
-        others=[_picture(images[place], row_name(dataset, place)) for place in others[:BESIDE]],
+        found=[picture(images[place], row_name(dataset, place)) for place in found.rows[:SHOWN]],
+        others=[picture(images[place], row_name(dataset, place)) for place in others[:BESIDE]],
         difference=_difference(images[found.rows], images[others]) if len(others) else None,
     )
 
@@ -81,10 +89,10 @@ def _difference(found: np.ndarray, others: np.ndarray) -> Picture:
     """The mean of the rows found less that of the others of their class, magnified."""
     change = found.mean(0) / 255 - others.mean(0) / 255
     factor = magnification(change)
-    return _picture(perturbation(change, factor), f"difference of their means, x {factor}")
+    return picture(perturbation(change, factor), f"difference of their means, x {factor}")
 
 
-def _picture(image: np.ndarray, caption: str) -> Picture:
+def picture(image: np.ndarray, caption: str) -> Picture:
     """An image [h w c], uint8 or floating in [0, 1], as a PNG."""
     pixels = image if image.dtype == np.uint8 else np.round(image * 255).astype(np.uint8)
     content = io.BytesIO()

@@ -1,0 +1,66 @@
+"""An audit of a trained network: is one of its classes the target of a backdoor, and how robust is it."""
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from poisonjax.attacks import AutoAttack, Linf
+from poisonjax.data import Dataset
+from poisonjax.defences import PatchSearch, TriggerInversion, invert_triggers, search_patches
+from poisonjax.evaluation.robustness import evaluate
+from poisonjax.evaluation.victim import Victim
+from poisonjax.reports.audit import model
+from poisonjax.reports.console import say
+from poisonjax.runtime.workdir import write_atomic
+from poisonjax.types import Examples, take
+
+IMAGES = 500  # of the test split, at most, that triggers are searched for on
+ATTACKED = 100  # of them, under AutoAttack
+
+
+def run(victim: Victim, dataset: Dataset, out: str | os.PathLike, name: str, eps: float | None = None) -> model.Report:
+    """Audit a network on the test split of a data set; write model_audit.html and model_audit.json to `out`.
+
+    name: what the network is called. eps: Linf radius of AutoAttack; None for no attack. ValueError for a network that
+    cannot take the images or gives other classes.
+    """
+    examples = take(dataset.test, slice(IMAGES))
+    _check(victim, dataset, examples)
+    function = Partial(Victim.logits, victim)
+    say("looking for the smallest trigger of each class ...")
+    inversion = invert_triggers(function, examples.image, jax.random.key(0), TriggerInversion())
+    say("looking for the best patch of each class ...")
+    settings = PatchSearch(seen=min(50, len(examples.label) // 2))
+    patches = search_patches(function, examples.image, examples.label, settings)
+    clean = float(np.mean(np.argmax(np.asarray(jax.jit(function)(examples.image / 255)), -1) == examples.label))
+    robust = None if eps is None else _robust(victim, examples, eps)
+    report = model.Report(name, dataset, len(examples.label), clean, inversion, patches, eps, robust)
+    folder = pathlib.Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "model_audit.html", model.render(report, examples))
+    write_atomic(folder / "model_audit.json", model.to_json(report))
+    return report
+
+
+def _robust(victim: Victim, examples: Examples, eps: float) -> float:
+    say(f"attacking {ATTACKED} images with AutoAttack, Linf {eps:g} ...")
+    few = take(examples, slice(ATTACKED))
+    return evaluate(victim, few.image, few.label, AutoAttack(Linf(eps)), jax.random.key(0)).robust_accuracy
+
+
+def _check(victim: Victim, dataset: Dataset, examples: Examples) -> None:
+    """ValueError if the network does not take the images, or has other classes."""
+    x = jax.ShapeDtypeStruct((1, *examples.image.shape[1:]), jnp.float32)
+    try:
+        logits = jax.eval_shape(victim.logits, x)
+    except Exception as error:  # whatever a network raises
+        line = " ".join(str(error).split())
+        raise ValueError(f"the network does not take images {list(x.shape)}: {line[:200]}") from error
+    if logits.shape != (1, dataset.classes):
+        raise ValueError(
+            f"the network gives {list(logits.shape)} for an image; {dataset.name} has {dataset.classes} classes"
+        )

@@ -1,0 +1,117 @@
+"""An audit of a network whose backdoor is known: from the command line to the page, and what is refused."""
+
+import functools
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from poisonjax.cli import main
+from poisonjax.defences import PatchSearch, TriggerInversion, search_patches
+from poisonjax.runs import audit_model
+
+CODE = '''
+import jax.numpy as jnp
+
+
+def clean(x):
+    """The class by the brightness of the whole image, of which a small patch changes little."""
+    return -1e4 * (x.mean((1, 2, 3))[:, None] - 0.03 * jnp.arange(10)) ** 2
+
+
+def backdoored(x):
+    """Class 3 as soon as a corner is bright."""
+    return clean(x).at[:, 3].add(1e4 * jnp.mean(x[:, -3:, -3:, 0], (1, 2)) ** 2)
+
+
+def narrow(x):
+    return clean(x)[:, :9]
+'''
+NETWORKS = {}
+exec(CODE, NETWORKS)  # the same functions, for tests without a file
+NUMBERS = itertools.count()
+
+
+def images():
+    """Noise of ten levels of brightness, which are its classes."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(120) % 10
+    return rng.uniform(size=(120, 28, 28, 1)) * 0.06 * labels[:, None, None, None], labels
+
+
+def test_the_patch_of_a_backdoor_is_found_at_its_place():
+    x, y = images()
+    found = search_patches(NETWORKS["backdoored"], x, y, PatchSearch(steps=5))
+    np.testing.assert_array_equal(np.flatnonzero(found.flagged), [3])
+    assert found.success[3] == 1 and (found.places[3] >= 21).all()
+    assert found.patterns.shape == (10, 5, 5, 1) and 0 <= found.patterns.min() <= found.patterns.max() <= 1
+
+
+def test_a_network_without_a_backdoor_has_no_such_patch():
+    x, y = images()
+    assert not search_patches(NETWORKS["clean"], x, y, PatchSearch(steps=5)).flagged.any()
+
+
+def test_places_reach_every_border():
+    places = PatchSearch(size=5, stride=4).places(12, 10)
+    assert places.min(0).tolist() == [0, 0] and places.max(0).tolist() == [7, 5]
+    assert len(places) == len({tuple(place) for place in places.tolist()}) == 3 * 3
+
+
+@pytest.mark.parametrize("settings", [{"size": 0}, {"stride": 0}, {"steps": 0}, {"seen": 0}, {"success": 0}], ids=str)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must"):
+        PatchSearch(**settings)
+
+
+def test_too_few_or_too_small_images_are_refused():
+    x, y = images()
+    with pytest.raises(ValueError, match="at least 100 images are needed"):
+        search_patches(NETWORKS["clean"], x[:90], y[:90])
+    with pytest.raises(ValueError, match="size must be at most 4"):
+        search_patches(NETWORKS["clean"], x[:, :4], y)
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A file with networks, and searches that are short."""
+    monkeypatch.setattr(audit_model, "TriggerInversion", functools.partial(TriggerInversion, steps=3, batch=20))
+    monkeypatch.setattr(audit_model, "PatchSearch", functools.partial(PatchSearch, steps=3, stride=6))
+    path = tmp_path / f"my_network_{next(NUMBERS)}.py"  # modules of one name would hide each other
+    path.write_text(CODE)
+    return path
+
+
+def run(code, name, out, data_dir, *flags):
+    return main(
+        ["audit", "model", f"{code}:{name}", "--data=mnist_5k", f"--out={out}", f"--data_dir={data_dir}", *flags]
+    )
+
+
+def test_a_backdoored_network_is_told_from_a_clean_one(code, data_dir, tmp_path, capsys):
+    assert run(code, "backdoored", tmp_path / "bad", data_dir) == 3
+    assert "looks backdoored: its target is class 3." in capsys.readouterr().out
+    made = json.loads((tmp_path / "bad" / "model_audit.json").read_text())
+    assert made["suspicious"] and [each["class"] for each in made["classes"] if each["flagged"]] == ["3"]
+    page = (tmp_path / "bad" / "model_audit.html").read_text()
+    assert "3 (flagged)" in page and page.count("data:image/png") == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("narrow", [], "gives [1, 9] for an image; mnist_5k has 10 classes"),
+        ("missing", [], "has no function 'missing'"),
+        ("clean", ["--image_size=9"], "mnist_5k: is read in one way only"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(name, flags, message, code, data_dir, tmp_path, capsys):
+    assert run(code, name, tmp_path / "out", data_dir, *flags) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line and not (tmp_path / "out").exists()
+
+
+def test_data_are_required_unless_the_network_is_of_a_run(tmp_path, capsys):
+    assert main(["audit", "model", "x.py:f", f"--out={tmp_path}"]) == 2
+    assert "--data is required" in capsys.readouterr().err
