@@ -36,9 +36,11 @@ GREY, COLOUR = (0.1, 0.2, 0.3), (4 / 255, 8 / 255, 16 / 255)  # budgets; what im
 def experiment(data: Data, whole: Dataset, budgets: Sequence[float] | None = None) -> Experiment:
     """The audit of a data set: a network on all rows, and one on what each filter leaves.
 
-    budgets: of the networks that are trained under attack, Linf radii; None for GREY or COLOUR. ValueError for budgets
-    that are none.
+    budgets: of the networks that are trained under attack, Linf radii; None for GREY or COLOUR. ValueError for
+    budgets that are none, and for rows of features.
     """
+    if whole.train.image.ndim != 4:
+        raise ValueError(f"{data.name}: has rows of features; an audit is for images")
     rows, (height, width, channels) = len(whole.train.label), whole.train.image.shape[1:]
     used = budgets or (GREY if channels == 1 else COLOUR)
     judges = [AdversarialTraining(PGD(Linf(eps), step=eps / 4, steps=STEPS), eps_warmup=0.3) for eps in used]

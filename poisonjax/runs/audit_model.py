@@ -53,7 +53,9 @@ def _robust(victim: Victim, examples: Examples, eps: float) -> float:
 
 
 def _check(victim: Victim, dataset: Dataset, examples: Examples) -> None:
-    """ValueError if the network does not take the images, or has other classes."""
+    """ValueError if the network does not take the images, or has other classes; and for rows of features."""
+    if examples.image.ndim != 4:
+        raise ValueError(f"{dataset.name}: has rows of features; an audit is for images")
     x = jax.ShapeDtypeStruct((1, *examples.image.shape[1:]), jnp.float32)
     try:
         logits = jax.eval_shape(victim.logits, x)

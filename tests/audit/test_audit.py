@@ -48,15 +48,9 @@ def test_planted_rows_are_named_in_every_file(poisoned_folder, data_dir, tmp_pat
     assert places == {name.replace(" ", "%20") for name in files}
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "look poisoned" in page and "row 25, column 25" in page and page.count("data:image/png") > 24
-
-
-def test_an_audit_resumes_to_the_same_bytes(poisoned_folder, data_dir, tmp_path):
-    names = ("audit.json", "audit.html", "audit.sarif", "suspicious.csv", "keep.npy")
-    contents = []
-    for _ in range(2):
-        run(poisoned_folder[0], tmp_path / "out", data_dir)
-        contents.append([(tmp_path / "out" / name).read_bytes() for name in names])
-    assert contents[0] == contents[1]
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert len(before) == 5 and run(folder, tmp_path / "out", data_dir) == 3
+    assert before == {path: path.read_bytes() for path in before}  # resumed, to the same bytes
 
 
 def test_clean_rows_raise_no_alarm(data_dir, tmp_path, capsys):
@@ -85,6 +79,11 @@ def test_bad_flags_are_one_line(flags, message, poisoned_folder, data_dir, tmp_p
 def test_the_data_and_a_place_for_the_report_are_required(capsys):
     assert main(["audit", "data"]) == 2
     assert "--out, source are required" in capsys.readouterr().err
+
+
+def test_rows_of_features_are_refused(tmp_path, capsys):
+    assert main(["audit", "data", "phishing", f"--out={tmp_path}/out"]) == 2
+    assert "phishing: has rows of features; an audit is for images" in capsys.readouterr().err
 
 
 def test_unknown_data_are_refused_with_what_is_allowed(tmp_path, capsys):
