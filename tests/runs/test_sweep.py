@@ -270,7 +270,9 @@ def ran(monkeypatch):
     def run(job):
         calls.append((job.workdir.name, job.seeds))
         ends.get(job.workdir.name, lambda: None)()
-        (job.workdir / "record.json").write_text(json.dumps({"seeds": list(range(job.seeds)), "arms": {}}))
+        (job.workdir / "record.json").write_text(
+            json.dumps({"seeds": list(range(job.seeds)), "arms": {arm.name: {} for arm in job.experiment.arms}})
+        )
 
     rows = SimpleNamespace(name="rows", sha256="0", train=SimpleNamespace(label=range(300)))
     monkeypatch.setattr(runner, "load", lambda plan, **_: rows)
