@@ -95,7 +95,7 @@ def test_a_backdoored_network_is_told_from_a_clean_one(code, data_dir, tmp_path,
     made = json.loads((tmp_path / "bad" / "model_audit.json").read_text())
     assert made["suspicious"] and [each["class"] for each in made["classes"] if each["flagged"]] == ["3"]
     page = (tmp_path / "bad" / "model_audit.html").read_text()
-    assert "3 (flagged)" in page and page.count("data:image/png") == 20
+    assert "Class 3, flagged" in page and page.count("data:image/png") == 20
 
 
 @pytest.mark.parametrize(

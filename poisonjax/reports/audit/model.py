@@ -34,8 +34,12 @@ class Report(NamedTuple):
 
     @property
     def flagged(self) -> np.ndarray:
-        """The classes [k] bool that one of the searches takes for the target of a backdoor."""
-        return self.inversion.flagged | self.patches.flagged
+        """The classes [k] bool that one of the searches takes for the target of a backdoor.
+
+        Outliers of Neural Cleanse count if they take less than half of what the median class does.
+        """
+        norms = self.inversion.norms
+        return (self.inversion.flagged & (norms < np.median(norms) / 2)) | self.patches.flagged
 
     @property
     def suspicious(self) -> bool:
