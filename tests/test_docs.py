@@ -181,23 +181,36 @@ def test_the_page_of_the_notebook_is_made_from_it():
     assert all((NOTEBOOK.parent / name).exists() for name in re.findall(r"!\[png\]\((\S+)\)", page))
 
 
-def test_the_page_on_removing_and_revealing_has_the_numbers_of_its_records():
-    folder = ROOT / "results" / "small" / "sweeps" / "mnist_phase_diagram"
-    page, points = (
-        (ROOT / "docs" / "removes_or_reveals.md").read_text(),
-        json.loads((folder / "sweep.json").read_text()),
-    )
-    for point in points["points"]:
-        arms = json.loads((folder / point["folder"] / "record.json").read_text())["arms"]
+REVEALS = PAGES[DOCS / "removes_or_reveals.md"]
 
-        def percent(arm, metric="attack_success_rate", arms=arms):
-            return f"{100 * arms[arm][metric]['mean']:.1f}"
 
-        def rows(arm, arms=arms):
-            return ", ".join(str(arms[arm][f"{kind}_rows_removed"]["numerator"][0]) for kind in ("poisoned", "clean"))
+def swept(name):
+    """The settings and the arms of each point of a committed sweep."""
+    folder = ROOT / "results" / "small" / "sweeps" / name
+    for point in json.loads((folder / "sweep.json").read_text())["points"]:
+        yield point["settings"], json.loads((folder / point["folder"] / "record.json").read_text())["arms"]
 
-        cells = [f"{float(point['settings']['poison.trigger.amplitude']):g}"]
-        cells += [percent(arm) for arm in ("standard", "pgd_at_10", "pgd_at_20", "pgd_at_30")]
-        cells += [rows(f"reveal_{judge}") for judge in ("10", "20", "30", "ladder")]
-        cells += [percent("reveal_ladder"), percent("reveal_ladder", "clean_accuracy")]
-        assert f"| {' | '.join(cells)} |" in page
+
+def percent(arm, metric="attack_success_rate"):
+    return f"{100 * arm[metric]['mean']:.1f}"
+
+
+def removed(arm):
+    return ", ".join(str(arm[f"{kind}_rows_removed"]["numerator"][0]) for kind in ("poisoned", "clean"))
+
+
+def test_the_phase_diagram_on_the_page_is_that_of_its_records():
+    for settings, arms in swept("mnist_phase_diagram"):
+        cells = [f"{float(settings['poison.trigger.amplitude']):g}"]
+        cells += [percent(arms[arm]) for arm in ("standard", "pgd_at_10", "pgd_at_20", "pgd_at_30")]
+        cells += [removed(arms[f"reveal_{judge}"]) for judge in ("10", "20", "30", "ladder")]
+        cells += [percent(arms["reveal_ladder"]), percent(arms["reveal_ladder"], "clean_accuracy")]
+        assert f"| {' | '.join(cells)} |" in REVEALS
+
+
+def test_the_attackers_who_know_are_on_the_page_as_recorded():
+    for settings, arms in swept("mnist_adaptive_poisons"):
+        filters = [arms[arm] for arm in ("reveal", "masked_disagreement", "reveal_or_masked", "repeated_patch")]
+        cells = [f"`{settings['poison']}`", percent(arms["standard"]), percent(arms["pgd_at"])]
+        cells += [f"{percent(arm)} ({removed(arm)})" for arm in filters]
+        assert f"| {' | '.join(cells)} |" in REVEALS
