@@ -188,7 +188,8 @@ def swept(name):
     """The settings and the arms of each point of a committed sweep."""
     folder = ROOT / "results" / "small" / "sweeps" / name
     for point in json.loads((folder / "sweep.json").read_text())["points"]:
-        yield point["settings"], json.loads((folder / point["folder"] / "record.json").read_text())["arms"]
+        if point["status"] == "done":
+            yield point["settings"], json.loads((folder / point["folder"] / "record.json").read_text())["arms"]
 
 
 def percent(arm, metric="attack_success_rate"):
@@ -206,6 +207,14 @@ def test_the_phase_diagram_on_the_page_is_that_of_its_records():
         cells += [removed(arms[f"reveal_{judge}"]) for judge in ("10", "20", "30", "ladder")]
         cells += [percent(arms["reveal_ladder"]), percent(arms["reveal_ladder"], "clean_accuracy")]
         assert f"| {' | '.join(cells)} |" in REVEALS
+
+
+def test_every_training_on_poison_from_class_to_class_is_on_the_page_as_recorded():
+    ((_, arms),) = swept("mnist_removes_or_reveals")
+    for name, arm in arms.items():
+        metrics = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
+        rows = removed(arm) if "clean_rows_removed" in arm else "–"
+        assert f"| {' | '.join([f'`{name}`', *(percent(arm, metric) for metric in metrics), rows])} |" in REVEALS
 
 
 def test_the_attackers_who_know_are_on_the_page_as_recorded():
