@@ -210,7 +210,7 @@ def test_the_phase_diagram_on_the_page_is_that_of_its_records():
 
 
 def test_every_training_on_poison_from_class_to_class_is_on_the_page_as_recorded():
-    ((_, arms),) = swept("mnist_removes_or_reveals")
+    (arms,) = [arms for settings, arms in swept("mnist_removes_or_reveals") if settings["poison"] == "BadNets(.1)"]
     for name, arm in arms.items():
         metrics = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
         rows = removed(arm) if "clean_rows_removed" in arm else "–"
