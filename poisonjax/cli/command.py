@@ -37,17 +37,23 @@ def run(words: list[str], prog: str, parser: Callable[[str], Parser], work: Call
         return complain(prog, f"{error}; {RESUME}", 1)
 
 
-def _worked(args: SimpleNamespace, prog: str, work: Callable[[SimpleNamespace], int]) -> int:
-    from absl import logging
-
+def use_machine(args: SimpleNamespace) -> None:
+    """Compiled programs and devices as the flags of `add_machine_flags` ask for them."""
     from poisonjax.runtime import distributed
     from poisonjax.runtime.compilation import enable_compilation_cache
-    from poisonjax.training import Interrupted
 
-    logging.set_verbosity(logging.WARNING)
     enable_compilation_cache(args.compilation_cache)
     if args.cpu_devices > 1:
         distributed.split_cpu(args.cpu_devices)
+
+
+def _worked(args: SimpleNamespace, prog: str, work: Callable[[SimpleNamespace], int]) -> int:
+    from absl import logging
+
+    from poisonjax.training import Interrupted
+
+    logging.set_verbosity(logging.WARNING)
+    use_machine(args)
     try:
         return work(args)
     except Interrupted as stop:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 
+from poisonjax.cli import command
 from poisonjax.cli.parser import Parser, complain, notice, terminal_width
 from poisonjax.cli.stopping import RESUME, STOPPED, STOPPED_AT_ONCE, answering_ctrl_c
 from poisonjax.runs import experiments
@@ -20,7 +21,6 @@ def parser(prog: str) -> Parser:
     flag.text("experiment", "name (see --list), file or module of an experiment")
     flag.text("workdir", "folder, or gs://... of a bucket, of the run; default: runs/<experiment>/<scale>")
     flag.choice("scale", "auto is small on a CPU, else paper", ("auto", *reversed(SCALES)), "auto")
-    flag.text("data_dir", "folder of the tfds data sets; default: tfds's own")
     flag.text("data", "instead of the experiment's: a name, or folder:, npz:, parquet:PATH or tfds:NAME; docs/data.md")
     flag.whole("image_size", "side in pixels of the square that images of a folder or of parquet become", least=1)
     flag.switch("skip_broken", "leave out what cannot be read of them, instead of refusing all")
@@ -29,14 +29,13 @@ def parser(prog: str) -> Parser:
     flag.repeated("sweep", "section.field=value,value; every combination is a run")
     flag.number("save_every", "seconds between checkpoints", 30.0)
     flag.switch("stream", "feed training from the record files, for data larger than the device")
-    flag.whole("cpu_devices", "number of virtual CPU devices; one per core is fastest", least=1, default=1)
     flag.switch("distributed", "one of several processes: Cloud TPU, SLURM, or JAX_* variables")
-    flag.text("compilation_cache", "folder of compiled programs, or none; default: ~/.cache/poisonjax")
     flag.text(
         "shared_networks", "folder of networks trained on clean data, or none; default: ~/.cache/poisonjax/networks"
     )
     flag.switch("list", "list the experiments and exit")
     flag.switch("estimate", "estimate the time that the paper scale would take here, and exit")
+    command.add_machine_flags(flag)
     return flag
 
 
@@ -82,9 +81,12 @@ def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack, last_words: st
     from poisonjax.experiment import loader
     from poisonjax.reports.console import say
     from poisonjax.runs import job, runner, start, sweep
+    from poisonjax.runtime import distributed
     from poisonjax.runtime.compilation import user_cache
 
-    _use_machine(args)
+    command.use_machine(args)
+    if args.distributed:
+        distributed.initialize()
     asked = [*_data(args), *args.set]
     if args.estimate:
         return functools.partial(_estimate, experiments.build(args.experiment, "paper"))
@@ -113,18 +115,6 @@ def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack, last_words: st
     for line in doubts(plans, experiments.configured(args.experiment, scale, [])):
         say(f"warning: {line}")
     return functools.partial(work, made)
-
-
-def _use_machine(args: SimpleNamespace) -> None:
-    """Compiled programs and devices as the flags ask for them."""
-    from poisonjax.runtime import distributed
-    from poisonjax.runtime.compilation import enable_compilation_cache
-
-    enable_compilation_cache(args.compilation_cache)
-    if args.cpu_devices > 1:
-        distributed.split_cpu(args.cpu_devices)
-    if args.distributed:
-        distributed.initialize()
 
 
 def _data(args: SimpleNamespace) -> list[str]:

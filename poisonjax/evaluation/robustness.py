@@ -131,7 +131,7 @@ def evaluate(
         raise ValueError(f"attack must be an Attack, as PGD(Linf(8/255)), got {attack!r}")
     examples, key = checked_examples(x, y), _single(key)
     victim = network if isinstance(network, Victim) else function_victim(_hashable(network))
-    _check_shapes(victim.logits, examples.image.shape[1:])
+    check_shapes(victim.logits, examples.image.shape[1:])
     victim = distributed.replicate(victim)
     outputs = checked_outputs(victim, examples, attack, batch)
     return measured(victim, examples, attack, key, batch, outputs, cache, progress)
@@ -230,8 +230,8 @@ def _hashable(network: Callable) -> Callable:
     return network
 
 
-def _check_shapes(logits_fn: LogitsFn, image: tuple[int, ...]) -> None:
-    """ValueError unless it takes images of this shape and gives logits [b k]."""
+def check_shapes(logits_fn: LogitsFn, image: tuple[int, ...]) -> int:
+    """The number of classes k. ValueError unless it takes images of this shape and gives logits [b k]."""
     try:
         logits = jax.eval_shape(lambda x: logits_fn(x), jax.ShapeDtypeStruct((1, *image), jnp.float32))
     except Exception as error:  # whatever a network raises that is not made for such images
@@ -243,3 +243,4 @@ def _check_shapes(logits_fn: LogitsFn, image: tuple[int, ...]) -> None:
     if len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
         kind = shape or type(logits).__name__
         raise ValueError(f"the network must give logits of shape [b k], got {kind} for 1 image")
+    return shape[1]

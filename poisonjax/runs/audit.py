@@ -10,13 +10,14 @@ import numpy as np
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import Dataset
 from poisonjax.defences import MaskedDisagreement, RepeatedPatch, Reveal
-from poisonjax.experiment import Arm, Data, Evaluation, Experiment
+from poisonjax.experiment import Arm, Data, Evaluation, Experiment, loader
 from poisonjax.models import WongCNN
 from poisonjax.poisons import NoPoison
 from poisonjax.reports.audit import page, tables
 from poisonjax.reports.audit.findings import Finding, Verdict, findings, suspicious_rows, verdict
 from poisonjax.reports.record import commit
 from poisonjax.runs import runner, start
+from poisonjax.runs.job import identity
 from poisonjax.runs.training import Rows
 from poisonjax.runtime.workdir import load_arrays, write_atomic
 from poisonjax.training import Adam, AdversarialTraining, Cosine, Training
@@ -73,10 +74,12 @@ def run(
 
     The networks are kept below it. ValueError for bad input, `training.Interrupted` and OSError as `start.run`.
     """
-    whole = data.load(data_dir)
-    plan, folder = experiment(data, whole, budgets), pathlib.Path(out)
-    record = start.run(plan, folder / "run", data_dir=data_dir, scale="audit", shared=folder / "run" / "shared")
-    dataset = runner.load(plan, data_dir)
+    whole = loader(data_dir)  # once: rows of one's own may have to be decoded each time
+    plan, folder = experiment(data, whole(data), budgets), pathlib.Path(out)
+    dataset, home = runner.load(plan, whole=whole), os.fspath(folder / "run")
+    settings = start.Settings(home, data_dir=data_dir, shared=os.fspath(folder / "run" / "shared"))
+    with start.opened(plan, dataset, identity(plan, "audit", dataset), settings, "audit") as job:
+        record = start.finished(job) or runner.run(job)
     filters = [arm.name for arm in plan.arms if arm.defence is not None]
     rows = {name: load_arrays(folder / "run/seed0" / name / "rows.npz", Rows) for name in filters}
     found = findings(dataset, {name: (each.kept, each.suspicion) for name, each in rows.items()})

@@ -4,21 +4,22 @@ import os
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
 from poisonjax.attacks import AutoAttack, Linf
 from poisonjax.data import Dataset
 from poisonjax.defences import PatchSearch, TriggerInversion, invert_triggers, search_patches
-from poisonjax.evaluation.robustness import evaluate
-from poisonjax.evaluation.victim import Victim
+from poisonjax.evaluation.robustness import check_shapes, evaluate
+from poisonjax.evaluation.victim import Victim, map_rows, row_outputs
 from poisonjax.reports.audit import model
 from poisonjax.reports.console import say
+from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import write_atomic
 from poisonjax.types import Examples, take
 
 IMAGES = 500  # of the test split, at most, that triggers are searched for on
+BATCH = 100  # images at a time
 ATTACKED = 100  # of them, under AutoAttack
 
 
@@ -36,7 +37,8 @@ def run(victim: Victim, dataset: Dataset, out: str | os.PathLike, name: str, eps
     say("looking for the best patch of each class ...")
     settings = PatchSearch(seen=min(50, len(examples.label) // 2))
     patches = search_patches(function, examples.image, examples.label, settings)
-    clean = float(np.mean(np.argmax(np.asarray(jax.jit(function)(examples.image / 255)), -1) == examples.label))
+    logits, _ = map_rows(row_outputs, distributed.replicate(victim), examples, BATCH)
+    clean = float(np.mean(np.argmax(logits, -1) == examples.label))
     robust = None if eps is None else _robust(victim, examples, eps)
     report = model.Report(name, dataset, len(examples.label), clean, inversion, patches, eps, robust)
     folder = pathlib.Path(out)
@@ -56,13 +58,6 @@ def _check(victim: Victim, dataset: Dataset, examples: Examples) -> None:
     """ValueError if the network does not take the images, or has other classes; and for rows of features."""
     if examples.image.ndim != 4:
         raise ValueError(f"{dataset.name}: has rows of features; an audit is for images")
-    x = jax.ShapeDtypeStruct((1, *examples.image.shape[1:]), jnp.float32)
-    try:
-        logits = jax.eval_shape(victim.logits, x)
-    except Exception as error:  # whatever a network raises
-        line = " ".join(str(error).split())
-        raise ValueError(f"the network does not take images {list(x.shape)}: {line[:200]}") from error
-    if logits.shape != (1, dataset.classes):
-        raise ValueError(
-            f"the network gives {list(logits.shape)} for an image; {dataset.name} has {dataset.classes} classes"
-        )
+    classes = check_shapes(victim.logits, examples.image.shape[1:])
+    if classes != dataset.classes:
+        raise ValueError(f"the network gives [1, {classes}] for an image; {dataset.name} has {dataset.classes} classes")

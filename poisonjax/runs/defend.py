@@ -8,7 +8,7 @@ import re
 from poisonjax.defences.base import Defence
 from poisonjax.experiment import Experiment
 from poisonjax.runs import start
-from poisonjax.runs.trained import load_experiment
+from poisonjax.runs.trained import arm_of, load_experiment
 from poisonjax.runtime import bucket
 
 
@@ -43,14 +43,12 @@ def _record(workdir: str | os.PathLike) -> dict:
 
 def with_defence(plan: Experiment, defence: Defence, arm: str, name: str | None = None) -> Experiment:
     """The experiment with one arm more, after the others. ValueError as `defend`."""
-    arms = {each.name: each for each in plan.arms}
-    if arm not in arms:
-        raise ValueError(f"unknown arm {arm!r}; the run has {', '.join(arms)}")
-    if arms[arm].defence is not None:
+    chosen, arms = arm_of(plan, arm), {each.name: each for each in plan.arms}
+    if chosen.defence is not None:
         raise ValueError(f"arm {arm} has a defence already; choose one without, such as standard")
     kind = _snake(type(defence).__name__)
     name = name or (kind if arm == "standard" else f"{kind}_{arm}")
-    made = dataclasses.replace(arms[arm], name=name, defence=defence)
+    made = dataclasses.replace(chosen, name=name, defence=defence)
     if arms.get(name, made) != made:
         raise ValueError(f"the run has another arm {name!r}; give this one a name of its own")
     return plan if name in arms else dataclasses.replace(plan, arms=(*plan.arms, made))

@@ -21,7 +21,7 @@ FILTERS = ("repeated_patch", "reveal")
 def experiment(data: Data, whole: Dataset) -> Experiment:
     """The pipeline: standard and adversarial training on poisoned data, filters before it, and a control without."""
     plan = audit.experiment(data, whole)
-    arms = {arm.name: dataclasses.replace(arm, poisoned=True) for arm in plan.arms}
+    arms = {arm.name: arm for arm in plan.arms}
     hardest = arms["reveal"].defence.judges[-1]
     return dataclasses.replace(
         plan,

@@ -60,7 +60,7 @@ def load_trained(
         config = _config(folder, workdir)
         there = config.pop("dataset", None)
         plan = _experiment(config, experiment, workdir)
-        chosen = _arm(plan, arm)
+        chosen = arm_of(plan, arm)
         dataset = runner.load(plan, data_dir and os.fspath(data_dir))
         if there is not None and there["sha256"] != dataset.sha256:
             raise ValueError(f"{dataset.name} is no longer what the run was trained on: its sha256 is {dataset.sha256}")
@@ -99,7 +99,8 @@ def _experiment(config: dict, experiment: str | None, workdir: str | os.PathLike
         raise ValueError(f"config.json of {os.fspath(workdir)}: {error}") from None
 
 
-def _arm(plan: Experiment, name: str) -> Arm:
+def arm_of(plan: Experiment, name: str) -> Arm:
+    """The arm of a name. ValueError, naming those that there are, for an unknown one."""
     arms = {arm.name: arm for arm in plan.arms}
     if name not in arms:
         raise ValueError(f"unknown arm {name!r}; the run has {', '.join(arms)}")

@@ -86,12 +86,10 @@ def _shared_patch(images: np.ndarray) -> SharedPatch | None:
 
 def verdict(dataset: Dataset, found: Sequence[Finding]) -> Verdict:
     """The verdict in a sentence. Hints count for nothing: clean data have them too."""
-    alarms = [each for each in found if each.alarming]
-    of = len(dataset.train.label)
-    if not alarms:
+    rows, of = suspicious_rows(found), len(dataset.train.label)
+    if not len(rows):
         return Verdict(False, f"Nothing was found in {of:,} training rows.")
-    rows = np.unique(np.concatenate([each.rows for each in alarms]))
-    classes = sorted({each.label for each in alarms})
+    classes = sorted({each.label for each in found if each.alarming})
     named = ", ".join(class_name(label, dataset.label_names) for label in classes[:5])
     more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
     whose = f"all of class {named}" if len(classes) == 1 else f"of {len(classes)} classes ({named}{more})"

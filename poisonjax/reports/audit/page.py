@@ -16,7 +16,6 @@ from poisonjax.reports.audit.tables import row_name
 from poisonjax.reports.images import class_name, magnification, perturbation
 
 SHOWN, BESIDE = 24, 8  # pictures of rows that were found, and of others of their class
-SIDE = 84  # pixels of a picture on the page
 
 
 class Picture(NamedTuple):

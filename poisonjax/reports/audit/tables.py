@@ -9,7 +9,7 @@ from poisonjax.data import Dataset
 from poisonjax.reports.audit.findings import FILTERS, Finding, Verdict
 from poisonjax.reports.images import class_name
 
-FORMAT = 1  # of audit.json; see audit.schema.json
+FORMAT = 1  # of audit.json
 SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 ATLAS = "AML.T0020"  # Poison Training Data, of MITRE ATLAS
 
