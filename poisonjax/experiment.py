@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from poisonjax.evaluation.analysis import Analysis
 from poisonjax.evaluation.metrics import METRICS
 from poisonjax.models.network import Network
 from poisonjax.poisons.base import Poison
+from poisonjax.spelling import unknown
 from poisonjax.training import Objective, Standard, Training
 from poisonjax.training.optimizers import Optimizer
 from poisonjax.types import take
@@ -181,6 +182,17 @@ class Experiment:
     def poisoned(self) -> bool:
         """True if the training data is poisoned."""
         return self.poison.poisons
+
+    def only(self, names: Sequence[str]) -> "Experiment":
+        """The experiment with the arms of these names alone, in its own order, and what the report gives for them.
+
+        ValueError for a name that no arm has, and if the others do not make an experiment.
+        """
+        for name in names:
+            if name not in (known := [arm.name for arm in self.arms]):
+                raise ValueError(unknown("arm", name, known))
+        arms = tuple(arm for arm in self.arms if arm.name in names)
+        return dataclasses.replace(self, arms=arms, reported=tuple(row for row in self.reported if row.arm in names))
 
     def compared(self) -> list[Reported]:
         """The reported numbers of arms and metrics that there are."""

@@ -55,6 +55,11 @@ REFUSED = {
     ),
     "misspelt type": (["--set=poison.trigger=Brightsqare(4)"], "got 'Brightsqare(4)'; did you mean BrightSquare?"),
     "misspelt arm": (["--set=arms.pgd_a.poisoned=false"], "; did you mean pgd_at?"),
+    "arms that are not there": (
+        ["--arms=standard,pgd_a"],
+        "--arms=standard,pgd_a: unknown arm 'pgd_a'; did you mean pgd",
+    ),
+    "arms without standard": (["--arms=pgd_at"], "--arms=pgd_at: arms must have standard"),
     "no file": (["--experiment=/nowhere/mine.py"], "there is no file /nowhere/mine.py"),
     "wrong type": (["--set=poison.rate=x"], "--set poison.rate=x: poison.rate must be a number, got 'x'"),
     "rate 1.5": (["--set=poison.rate=1.5"], "--set poison.rate=1.5: poison: rate must lie in (0, 1], got 1.5"),
@@ -289,6 +294,20 @@ def test_more_seeds_are_added_to_those_done(smoke, data_dir):
         for name in ALWAYS:
             assert metrics[name]["numerator"][:-1] == record["arms"][arm][name]["numerator"]
         assert metrics["clean_accuracy"]["std"] is not None
+
+
+def test_some_of_the_arms_are_trained_now_and_others_later(tmp_path, data_dir, capsys):
+    flags = [*flags_of("mnist_badnets", tmp_path / "run", data_dir), "--arms=standard,standard_clean_data"]
+    assert start(*flags) == 0
+    first = recorded(tmp_path / "run")
+    assert list(first["arms"]) == ["standard", "standard_clean_data"]
+    assert first["command"].endswith(flags[-1]) and not first["warnings"]
+    assert {row["arm"] for row in first["comparison"]} == {"standard"}
+    flags[-1] += ",pgd_at"
+    assert start(*flags) == 0
+    then = recorded(tmp_path / "run")
+    assert list(then["arms"]) == ["standard", "pgd_at", "standard_clean_data"]
+    assert all(then["arms"][arm]["seconds"] == of["seconds"] for arm, of in first["arms"].items())
 
 
 @two_experiments

@@ -25,6 +25,7 @@ def parser(prog: str) -> Parser:
     flag.whole("image_size", "side in pixels of the square that images of a folder or of parquet become", least=1)
     flag.switch("skip_broken", "leave out what cannot be read of them, instead of refusing all")
     flag.whole("seeds", "number of seeds; more on the same workdir add to those done", least=1, default=1)
+    flag.text("arms", "the arms to train, as in standard,pgd_at; others may be added to them later; default: all")
     flag.repeated("set", "section.field=value, as in poison.rate=.05")
     flag.repeated("sweep", "section.field=value,value; every combination is a run")
     flag.number("save_every", "seconds between checkpoints", 30.0)
@@ -93,7 +94,7 @@ def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack, last_words: st
     scale, why = _scale(args.scale)
     whole = loader(args.data_dir)
     load = functools.partial(runner.load, whole=whole)
-    plan = experiments.configured(args.experiment, scale, asked, whole)
+    plan = _chosen(experiments.configured(args.experiment, scale, asked, whole), args.arms)
     if args.sweep:
         if args.distributed:
             raise ValueError("--sweep runs in one process, on all its devices; leave out --distributed")
@@ -109,12 +110,22 @@ def _prepared(args: SimpleNamespace, stack: contextlib.ExitStack, last_words: st
         args.workdir or home, args.seeds, args.data_dir, args.save_every, args.stream, shared, BEGAN, last_words
     )
     source = args.experiment if args.experiment.lower().removesuffix(".py") not in experiments.names() else ""
-    opened = start.opened(plan, dataset, config, settings, scale, asked, source)
+    opened = start.opened(plan, dataset, config, settings, scale, asked, source, args.arms or "")
     made = stack.enter_context(opened)
     say(f"{plan.name}: {scale} scale ({why})")
     for line in doubts(plans, experiments.configured(args.experiment, scale, [])):
         say(f"warning: {line}")
     return functools.partial(work, made)
+
+
+def _chosen(plan, arms: str | None):
+    """The experiment, with those of its arms that --arms names. ValueError naming the flag."""
+    if arms is None:
+        return plan
+    try:
+        return plan.only([name.strip() for name in arms.split(",")])
+    except ValueError as error:
+        raise ValueError(f"--arms={arms}: {error}") from None
 
 
 def _data(args: SimpleNamespace) -> list[str]:

@@ -8,7 +8,7 @@ import pathlib
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 
@@ -42,9 +42,9 @@ def commit() -> str:
         return "unknown"
 
 
-def command(source: str, scale: str, seeds: int, changed: list[str]) -> str:
-    """The command of the same run."""
-    words = [f"--experiment={source}", f"--scale={scale}", f"--seeds={seeds}"]
+def command(source: str, scale: str, seeds: int, changed: Sequence[str], chosen: str = "") -> str:
+    """The command of the same run. source, chosen: what --experiment and --arms name."""
+    words = [f"--experiment={source}", f"--scale={scale}", f"--seeds={seeds}"] + [f"--arms={chosen}"] * bool(chosen)
     return shlex.join(["python", "launch.py", *words, *(word for each in changed for word in ("--set", each))])
 
 
@@ -135,12 +135,12 @@ def build(
     results: dict[str, list[dict]],
     poison: list[dict],
     warnings: list[str],
-    source: str = "",
+    command: str,
 ) -> dict:
     """The record of a finished run.
 
     results: {arm: one result per seed}. poison: facts about the poisoned data, one per seed. changed: overrides in
-    force. warnings: of the settings.
+    force. warnings: of the settings. command: of the same run.
     """
     results = {arm: [ADDED | result for result in of] for arm, of in results.items()}
     arms, audits = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}, _by_arm(results, seeds, "audit")
@@ -150,7 +150,7 @@ def build(
         "experiment": experiment.name,
         "title": experiment.title,
         "finding": conclusions.pop("finding"),
-        "command": command(source or experiment.name, scale, len(seeds), changed),
+        "command": command,
         "scale": scale,
         "changed": changed,
         "paper_table": experiment.paper_table,

@@ -26,7 +26,7 @@ from poisonjax.training import Interrupted, Objective, Training
 from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples
 
-GROWING = ("arms",)  # what may be added to a run that has begun, besides seeds
+GROWING = ("arms", "reported")  # what may be added to a run that has begun, besides seeds
 ATTACKER = "surrogate"  # the name of the attacker's own network among those of a seed
 
 
@@ -37,8 +37,8 @@ class Run:
     changed: the overrides in force. home: what its user calls the workdir. save_every: seconds between checkpoints.
     reader: row numbers [b] of the training split -> Examples [b], for data that are to stay on the host; None puts
     them all on the devices. advanced: called after each training call. shared: where networks that no poison touches
-    are kept for other runs; None shares none. source: what --experiment named, if it was a path or a module. agenda: of
-    all runs that the user waits for.
+    are kept for other runs; None shares none. source: what --experiment named, if it was a path or a module. chosen:
+    what --arms named, "" for all arms. agenda: of all runs that the user waits for.
     """
 
     experiment: Experiment
@@ -54,6 +54,7 @@ class Run:
     advanced: Callable[[], None] = lambda: None
     shared: pathlib.Path | None = None
     source: str = ""
+    chosen: str = ""
     agenda: Agenda = dataclasses.field(default_factory=Agenda)
 
 

@@ -64,8 +64,9 @@ def run(job: Run) -> dict:
     poisonings, judged = zip(*distributed.map_over_devices(lambda seed: one_seed(job, seed), seeds), strict=True)
     results = {arm.name: [of[arm.name] for of in judged] for arm in job.experiment.arms}
     facts = [of.facts for of in poisonings]
+    command = record.command(job.source or job.experiment.name, job.scale, job.seeds, job.changed, job.chosen)
     made = record.build(
-        job.experiment, job.dataset, job.scale, list(job.changed), list(seeds), results, facts, warnings, job.source
+        job.experiment, job.dataset, job.scale, list(job.changed), list(seeds), results, facts, warnings, command
     )
     if distributed.is_primary():
         say("writing the report and its figures ...")

@@ -93,11 +93,12 @@ def opened(
     scale: str,
     changed: Sequence[str] = (),
     source: str = "",
+    chosen: str = "",
 ) -> Iterator[Run]:
     """A run in its workdir, which is locked and bound to `config` until the context ends.
 
     Meanwhile SIGINT and SIGTERM stop it after a step, saved. dataset: the rows that the experiment uses. source: what
-    --experiment names. WorkdirError if the workdir cannot be used.
+    --experiment names. chosen: what --arms names. WorkdirError if the workdir cannot be used.
     """
     with _own_workdir(settings, config) as workdir, _interrupt(settings.last_words) as stop_requested:
         yield Run(
@@ -114,6 +115,7 @@ def opened(
             advanced=functools.cache(lambda: _say_started(settings.began)),
             shared=settings.shared and pathlib.Path(settings.shared).expanduser(),
             source=source,
+            chosen=chosen,
         )
 
 
