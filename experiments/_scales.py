@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from poisonjax.attacks import PGD, AutoAttack, LossAttack
+from poisonjax.attacks import PGD, AutoAttack, Linf, LossAttack
 from poisonjax.data.subsets import All, Stratified, Subset
+from poisonjax.defences import MaskedDisagreement, Reveal, Union
 from poisonjax.experiment import Arm, Data, Experiment
 from poisonjax.models import WongCNN
 from poisonjax.models.network import Network
@@ -29,6 +30,26 @@ def report_arms(as_reported: LossAttack, pgd: LossAttack) -> tuple[Arm, ...]:
         Arm("pgd_at_as_reported_clean_data", at(as_reported), poisoned=False),
         Arm("standard_clean_data", poisoned=False),
     )
+
+
+def judges(scale: str) -> tuple[AdversarialTraining, ...]:
+    """The trainings by which poisoned rows of MNIST are revealed: at three budgets, or a single one at smoke scale."""
+    if scale == "smoke":
+        return (at(PGD(Linf(0.3), step=0.2, steps=2)),)
+    return tuple(at(PGD(Linf(eps), step=eps / 15, steps=20)) for eps in (0.1, 0.2, 0.3))
+
+
+def reveal_or_masked(scale: str) -> Union:
+    """The defence of this project: drop the rows that are revealed, and those of another class behind a mask."""
+    masked = MaskedDisagreement(rounds=1 if scale == "smoke" else 3)
+    return Union((Reveal(judges(scale), epochs=3 if scale in ("full", "paper") else None), masked))
+
+
+def defended_arms(pgd: LossAttack, scale: str) -> tuple[Arm, ...]:
+    """The arm that shows what a defence leaves of the report's poisons, where all of MNIST is trained on."""
+    if scale not in ("full", "paper"):  # which would no longer take five minutes
+        return ()
+    return (Arm("reveal_or_masked_pgd_at", at(pgd), defence=reveal_or_masked(scale)),)
 
 
 def beside_clean_data(*arms: Arm) -> tuple[Arm, ...]:

@@ -23,6 +23,7 @@ def experiment(scale: str) -> Experiment:
         paper_table="figure 5",
         reported=(),
         caveats=(),
+        arms=mnist_clean_label.arms("small"),
         analyses=(Activations(),),
     )
     if scale == "smoke":

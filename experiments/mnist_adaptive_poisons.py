@@ -14,6 +14,7 @@ from poisonjax.experiment import Arm, Experiment
 from poisonjax.poisons import AdaptiveBlend
 
 from . import mnist_defences, mnist_removes_or_reveals
+from ._scales import judges
 
 FILTERS = (
     "reveal",
@@ -27,8 +28,8 @@ FILTERS = (
 
 def experiment(scale: str) -> Experiment:
     plan, smoke = mnist_removes_or_reveals.experiment(scale), scale == "smoke"
-    judges = mnist_removes_or_reveals.judges(scale)
-    filters = mnist_defences.filters(judges[-1], judges)
+    ladder = judges(scale)
+    filters = mnist_defences.filters(ladder[-1], ladder)
     names = ("activation_clustering",) if smoke else FILTERS
     return dataclasses.replace(
         plan,
@@ -37,7 +38,7 @@ def experiment(scale: str) -> Experiment:
         poison=AdaptiveBlend(rate=0.01, cover_rate=0.01),
         arms=(
             Arm("standard"),
-            *(() if smoke else (Arm("pgd_at", judges[-1]),)),
+            *(() if smoke else (Arm("pgd_at", ladder[-1]),)),
             *(Arm(name, defence=filters[name]) for name in names),
             Arm("standard_clean_data", poisoned=False),
         ),

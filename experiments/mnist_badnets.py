@@ -7,15 +7,20 @@ four of its own records of the same experiment say 0.99, 1.33, 20.55, 90.90 and 
 """
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Reported
+from poisonjax.experiment import Arm, Data, Evaluation, Experiment, Reported
 from poisonjax.models import ReportCNN
 from poisonjax.poisons import BadNets, FourPixels
 from poisonjax.training import Training
 
-from ._scales import mnist, report_arms
+from ._scales import defended_arms, mnist, report_arms
 
 AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
 PGD_AT = PGD(Linf(0.3), step=0.01, steps=40)
+
+
+def arms(scale: str) -> tuple[Arm, ...]:
+    """Those of the report's question; on all of MNIST also the defence of this project."""
+    return report_arms(AS_REPORTED, PGD_AT) + defended_arms(PGD_AT, scale)
 
 
 def experiment(scale: str) -> Experiment:
@@ -28,7 +33,7 @@ def experiment(scale: str) -> Experiment:
         poison=BadNets(rate=0.1, target=None, trigger=FourPixels()),
         train=Training(batch=250, epochs=20),
         evaluation=Evaluation(PGD_AT),
-        arms=report_arms(AS_REPORTED, PGD_AT),
+        arms=arms(scale),
         reported=(
             Reported("T6", "standard", "triggered_accuracy", 0.0117),
             Reported("T6", "standard", "attack_success_rate", 0.9622),

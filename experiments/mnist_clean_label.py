@@ -7,15 +7,20 @@ training (T5). Published setting: 20 epochs of the report's CNN on 60,000 images
 """
 
 from poisonjax.attacks import L2, PGD, Linf
-from poisonjax.experiment import Data, Evaluation, Experiment, Reported, Surrogate
+from poisonjax.experiment import Arm, Data, Evaluation, Experiment, Reported, Surrogate
 from poisonjax.models import ReportCNN
 from poisonjax.poisons import CleanLabel, FourPixels
 from poisonjax.training import Training
 
-from ._scales import at, mnist, report_arms
+from ._scales import at, defended_arms, mnist, report_arms
 
 AS_REPORTED = PGD(Linf(0.3), step=0.01, steps=40, random_start=False)
 PGD_AT = PGD(Linf(0.3), step=0.01, steps=40)
+
+
+def arms(scale: str) -> tuple[Arm, ...]:
+    """Those of the report's question; on all of MNIST also the defence of this project."""
+    return report_arms(AS_REPORTED, PGD_AT) + defended_arms(PGD_AT, scale)
 
 
 def experiment(scale: str) -> Experiment:
@@ -34,7 +39,7 @@ def experiment(scale: str) -> Experiment:
         surrogate=Surrogate(at(PGD_AT), Training(batch=250, epochs=10)),
         train=Training(batch=250, epochs=20),
         evaluation=Evaluation(PGD_AT),
-        arms=report_arms(AS_REPORTED, PGD_AT),
+        arms=arms(scale),
         reported=(
             Reported("T3", "standard", "clean_accuracy", 0.9826),
             Reported("T5", "standard", "triggered_accuracy", 0.0139),

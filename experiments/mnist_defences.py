@@ -37,7 +37,7 @@ from poisonjax.poisons import BadNets, BrightSquare
 from poisonjax.training import Adam, Objective, Training
 
 from . import mnist_badnets, mnist_removes_or_reveals
-from ._scales import at
+from ._scales import at, judges
 
 RATE = 0.04  # of all rows, so that 29 % of the target class are poisoned: of two halves no filter knows the clean one
 FALSE_POSITIVES = 0.01  # of each detector
@@ -81,7 +81,7 @@ def shields(smoke: bool) -> dict[str, Defence]:
 def experiment(scale: str) -> Experiment:
     plan, smoke = mnist_removes_or_reveals.experiment(scale), scale == "smoke"
     pgd_at = at(mnist_badnets.PGD_AT)
-    defences = filters(pgd_at, mnist_removes_or_reveals.judges(scale)) | shields(smoke)
+    defences = filters(pgd_at, judges(scale)) | shields(smoke)
     if smoke:
         defences = {name: defences[name] for name in SMOKE}
     train = Stratified(300) if smoke else All()

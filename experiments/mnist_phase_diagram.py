@@ -13,11 +13,12 @@ from poisonjax.defences import Reveal
 from poisonjax.experiment import Arm, Experiment
 
 from . import mnist_removes_or_reveals
+from ._scales import judges
 
 
 def experiment(scale: str) -> Experiment:
-    plan, judges = mnist_removes_or_reveals.experiment(scale), mnist_removes_or_reveals.judges(scale)
-    budgets = {f"{round(100 * judge.attack.ball.eps):02d}": judge for judge in judges}
+    plan, ladder = mnist_removes_or_reveals.experiment(scale), judges(scale)
+    budgets = {f"{round(100 * judge.attack.ball.eps):02d}": judge for judge in ladder}
     return dataclasses.replace(
         plan,
         name="mnist_phase_diagram",
@@ -26,8 +27,8 @@ def experiment(scale: str) -> Experiment:
             Arm("standard"),
             *(Arm(f"pgd_at_{eps}", judge) for eps, judge in budgets.items()),
             *(Arm(f"reveal_{eps}", defence=Reveal((judge,))) for eps, judge in budgets.items()),
-            Arm("reveal_ladder", defence=Reveal(judges)),
+            Arm("reveal_ladder", defence=Reveal(ladder)),
             Arm("standard_clean_data", poisoned=False),
         ),
-        evaluation=dataclasses.replace(plan.evaluation, attack=judges[-1].attack, autoattack=None),
+        evaluation=dataclasses.replace(plan.evaluation, attack=ladder[-1].attack, autoattack=None),
     )

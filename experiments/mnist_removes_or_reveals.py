@@ -10,43 +10,32 @@ report's two poisons beside it, from every class to the next and clean-label.
 
 import dataclasses
 
-from poisonjax.attacks import PGD, Linf
-from poisonjax.defences import MaskedDisagreement, RepeatedPatch, Reveal, Union
+from poisonjax.defences import RepeatedPatch
 from poisonjax.experiment import Arm, Experiment
 from poisonjax.poisons import BadNets, BrightSquare
-from poisonjax.training import AdversarialTraining
 
 from . import mnist_badnets, mnist_clean_label
-from ._scales import at, mnist
+from ._scales import judges, mnist, reveal_or_masked
 
-BUDGETS = (0.1, 0.2, 0.3)
 SMOKE = ("standard", "reveal_or_masked", "pgd_at_clean_data")  # to save time
-
-
-def judges(scale: str) -> tuple[AdversarialTraining, ...]:
-    """Adversarial training at each budget; at smoke scale only as `pgd_at` is trained there."""
-    if scale == "smoke":
-        return (at(PGD(Linf(0.3), step=0.2, steps=2)),)
-    return tuple(at(PGD(Linf(eps), step=eps / 15, steps=20)) for eps in BUDGETS)
 
 
 def experiment(scale: str) -> Experiment:
     badnets = mnist_badnets.experiment("paper")
     pgd_at = judges(scale)[-1]
-    reveal = Reveal(judges(scale), epochs=3 if scale == "full" else None)
-    masked = MaskedDisagreement(rounds=1 if scale == "smoke" else 3)
-    reveal_or_masked = Union((reveal, masked))
+    union = reveal_or_masked(scale)
+    reveal, masked = union.filters
     arms = (
         Arm("standard"),
         Arm("pgd_at", pgd_at),
         Arm("repeated_patch", defence=RepeatedPatch()),
         Arm("reveal", defence=reveal),
         Arm("masked_disagreement", defence=masked),
-        Arm("reveal_or_masked", defence=reveal_or_masked),
-        Arm("reveal_or_masked_pgd_at", pgd_at, defence=reveal_or_masked),
+        Arm("reveal_or_masked", defence=union),
+        Arm("reveal_or_masked_pgd_at", pgd_at, defence=union),
         Arm("pgd_at_clean_data", pgd_at, poisoned=False),
         Arm("standard_clean_data", poisoned=False),
-        Arm("reveal_or_masked_clean_data", poisoned=False, defence=reveal_or_masked),
+        Arm("reveal_or_masked_clean_data", poisoned=False, defence=union),
     )
     paper = dataclasses.replace(
         badnets,

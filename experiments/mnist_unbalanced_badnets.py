@@ -24,6 +24,7 @@ def experiment(scale: str) -> Experiment:
         paper_table="beside T4",
         data=Data("mnist", Unbalanced(minority=500, majority=5000)),
         train=dataclasses.replace(balanced.train, epochs=80),
+        arms=mnist_badnets.arms(scale),
         reported=(),
         caveats=(),
     )

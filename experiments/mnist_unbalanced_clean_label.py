@@ -25,6 +25,7 @@ def experiment(scale: str) -> Experiment:
         paper_table="T4",
         data=Data("mnist", Unbalanced(minority=500, majority=5000)),
         train=dataclasses.replace(balanced.train, epochs=80),
+        arms=mnist_clean_label.arms(scale),
         reported=(
             Reported("T4", "standard", "clean_accuracy", 0.9745),
             Reported("T4", "standard", "clean_accuracy", 0.9857, label=0),
