@@ -1,6 +1,6 @@
 """The answer: what becomes of each poison in each network, one case per experiment, from records alone."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from poisonjax.evaluation.metrics import METRICS
@@ -194,17 +194,31 @@ def matrix(found: list[Case], prefix: str) -> str:
 
 
 def headline(found: list[Case]) -> str:
-    """The answer: a sentence for each fate, with the networks and poisons that it is true of."""
-    said = " ".join(sentence for _, sentence in sentences(found))
-    return f"{said} ({measures(found)} after it; control: without the poison.)" if said else "No poison was tried."
+    """The answer: a line for each fate, with the networks and poisons that it is true of."""
+    if not found:
+        return "No poison was tried."
+    lines = "\n".join(f"- {sentence}" for _, sentence in sentences(found))
+    return f"{lines}\n\n{measures(found)} after it; control: without the poison."
 
 
 def sentences(found: list[Case]) -> list[tuple[str, str]]:
-    """(fate, sentence) of each fate that a defence in question leads to, in the order of MEANINGS."""
+    """(fate, sentence) of each fate that a defence in question leads to, in the order of MEANINGS; then of the best.
+
+    The best defence has a sentence where it removes what that in question does not.
+    """
+    asked = _grouped(found, lambda case: case.asked, defence)
+    better = [case for case in found if case.best and case.best.fate == REMOVED != case.asked.fate]
+    return asked + _grouped(better, lambda case: case.best, lambda case: case.best.arm)
+
+
+def _grouped(
+    found: list[Case], outcome: Callable[[Case], Outcome], named: Callable[[Case], str]
+) -> list[tuple[str, str]]:
+    """(fate, sentence) of an outcome of each case, those of one fate, defence and effect together."""
     same = {}
-    for case in sorted(found, key=lambda case: list(MEANINGS).index(case.asked.fate)):
-        same.setdefault((case.asked.fate, defence(case), case.aim.effect), []).append(case)
-    return [(about[0], _sentence(*about, of)) for about, of in same.items()]
+    for case in sorted(found, key=lambda case: list(MEANINGS).index(outcome(case).fate)):
+        same.setdefault((outcome(case).fate, named(case), case.aim.effect), []).append(case)
+    return [(about[0], _sentence(*about, of, outcome)) for about, of in same.items()]
 
 
 def defence(case: Case) -> str:
@@ -215,19 +229,35 @@ def defence(case: Case) -> str:
     return "PGD adversarial training" if plain and alone else case.asked.arm
 
 
-def _sentence(fate: str, by: str, effect: str, found: list[Case]) -> str:
-    """One fate of one effect by one defence, by network and data set."""
-    places = {}
+def _sentence(fate: str, by: str, effect: str, found: list[Case], outcome: Callable[[Case], Outcome]) -> str:
+    """One fate of one effect by one defence, network by network."""
+    networks = {}
     for case in found:
-        places.setdefault(f"in {network(case)} on {data(case)}", []).append(poison(case) + _rates(case))
-    where = ", ".join(f"{place} ({'; '.join(of)})" for place, of in places.items())
+        networks.setdefault(network(case), []).append(case)
+    where = ", ".join(f"in {name} {_places(of, outcome)}" for name, of in networks.items())
     if fate in VERBS:
         return f"{by} **{VERBS[fate]}** the {effect} {where}."
     return f"Nothing follows {where}: {REASONS[fate]}."
 
 
-def _rates(case: Case) -> str:
-    if case.asked.fate not in VERBS:
-        return ""
-    control = "" if case.control is None else f", control {case.control:.0%}"
-    return f" {case.asked.rate['mean']:.0%}{control}"
+def _places(found: list[Case], outcome: Callable[[Case], Outcome]) -> str:
+    """The data sets and poisons of the cases of one network, with their rates; only the span of more than two."""
+    names = list(dict.fromkeys(case.run.record["dataset"]["name"] for case in found))
+    where = "on " + " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    if outcome(found[0]).fate not in VERBS:
+        return f"{where} ({'; '.join(map(poison, found))})"
+    if len(found) > 2:
+        return f"{where} ({len(found)} cases: {_rates(found, outcome)})"
+    return f"{where} ({'; '.join(f'{poison(case)} {_rates([case], outcome)}' for case in found)})"
+
+
+def _rates(found: list[Case], outcome: Callable[[Case], Outcome]) -> str:
+    """The rates of the cases, and of their controls where they have one."""
+    controls = [case.control for case in found if case.control is not None]
+    rates = _span([outcome(case).rate["mean"] for case in found])
+    return f"{rates}, control {_span(controls)}" if controls else rates
+
+
+def _span(rates: list[float]) -> str:
+    """The least and the greatest of the rates, in percent."""
+    return " to ".join(dict.fromkeys(f"{rate:.0%}" for rate in (min(rates), max(rates))))

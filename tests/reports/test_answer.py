@@ -1,6 +1,7 @@
 """The answer says of each network and poison what its record says, and nothing else."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_a_loss_of_accuracy_has_a_fate_beside_its_own_control(tmp_path, accuracy
     assert case.asked.fate == fate and case.control == pytest.approx(0.9, abs=0.02)
     said = answer.headline([case])
     assert f"**{VERBS[fate]}** the loss of accuracy in WongCNN on mnist_5k (class-wise noise " in said
-    assert "(Clean accuracy where the poison is to spoil that after it; control" in said
+    assert "Clean accuracy where the poison is to spoil that after it; control" in said
     assert answer.cells(case)[2] == "class-wise noise (clean accuracy)"
 
 
@@ -62,7 +63,7 @@ def test_backdoors_and_losses_of_accuracy_have_sentences_of_their_own(tmp_path):
     cases = found(tmp_path, a_record("mnist_badnets", 0.05), synthetic.spoilt_record(name="mnist_a"))
     said = answer.headline(cases)
     assert said.count("**removes** the backdoor") == said.count("**removes** the loss of accuracy") == 1
-    assert "(Attack success rates, or clean accuracy where the poison is to spoil that after it;" in said
+    assert "Attack success rates, or clean accuracy where the poison is to spoil that after it;" in said
     for number in (0, 1):
         (tmp_path / str(number) / "shown.npz").touch()
     assert hero.chosen(reading.collect(tmp_path).runs, tmp_path).run.record["experiment"] == "mnist_badnets"
@@ -95,15 +96,36 @@ def test_a_poison_around_another_is_named_with_it(tmp_path):
     assert answer.poison(case) == "all-to-all BadNets with cover rows"
 
 
+def test_a_defence_that_removes_what_the_one_in_question_does_not_has_a_sentence(tmp_path):
+    rates = {"standard": 0.9, "pgd_at": 0.9, "reveal": 0.05, "pgd_at_clean_data": 0.03}
+    parts = {"pgd_at_clean_data": {"poisoned": False}, "reveal": {"defence": {"type": "Reveal"}}}
+    arms = {arm: {"attack_success_rate": rate} for arm, rate in rates.items()}
+    said = answer.headline(found(tmp_path, synthetic.record("mnist_badnets", "small", 1, arms, parts=parts)))
+    assert "PGD adversarial training **does not remove** the backdoor" in said
+    assert re.search(
+        r"- reveal \*\*removes\*\* the backdoor in WongCNN on mnist_5k \(all-to-all BadNets [4-6]%, control", said
+    )
+
+
+def test_more_than_two_cases_of_a_network_are_a_span(tmp_path):
+    names, rates = ("mnist_a", "mnist_b", "mnist_c"), (0.8, 0.99, 0.9)
+    said = answer.headline(found(tmp_path, *map(a_record, names, rates)))
+    assert re.search(r"in WongCNN on mnist_5k \(3 cases: 8.% to (99|100)%, control \d%\)", said)
+
+
 def test_no_sentence_contradicts_a_row():
     cases = answer.cases(reading.collect(ROOT / "results").runs)
-    sentences = answer.headline(cases).split("PGD adversarial training ")
     assert cases, "results/ holds no poisoned record"
-    for case in cases:
-        if case.asked.fate in VERBS:
-            (said,) = (each for each in sentences if each.startswith(f"**{VERBS[case.asked.fate]}**"))
-            assert f"in {answer.network(case)} on {answer.data(case)} (" in said
-            assert f"{answer.poison(case)} {case.asked.rate['mean']:.0%}" in said
+    for fate in VERBS:
+        asked = [case for case in cases if case.asked.fate == fate]
+        said = [each for at, each in answer.sentences(asked) if at == fate and each.startswith("PGD")]
+        assert len(said) == bool(asked) and all(each in answer.headline(cases) for each in said)
+        for case in asked:
+            rest = said[0].split(f"in {answer.network(case)} on ")[1].split(")")[0]
+            places, rates = rest.split(" (", 1)
+            assert case.run.record["dataset"]["name"] in places
+            bounds = [int(number) for number in re.findall(r"(\d+)%", rates.partition(", control")[0])]
+            assert min(bounds) <= round(100 * case.asked.rate["mean"]) <= max(bounds)
 
 
 def test_the_picture_is_not_stale():

@@ -572,7 +572,8 @@ def test_an_aim_of_an_unknown_metric_is_refused(tmp_path):
 def test_the_answer_has_a_sentence_for_each_fate_that_names_its_networks(answered):
     page = answered["index.html"].decode()
     said = [Page(each).text for each in re.findall(r'<p class="sentence.*?</p>', page, re.DOTALL)]
-    assert [each.split()[1] for each in said] == ["survives", "weakened", "removed", "attack", "void"]
+    assert [each.split()[1] for each in said] == ["survives", "weakened", "removed", "attack", "void", "removed"]
+    assert "filter removes the backdoor in NetTwo" in said.pop()  # what the defence in question does not remove
     for sentence, name in zip(said, FATES, strict=True):
         assert f"in Net{name.capitalize()} on mnist_5k (all-to-all BadNets" in sentence
         assert sum(f"Net{other.capitalize()} " in sentence for other in FATES) == 1
