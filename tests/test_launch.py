@@ -16,6 +16,7 @@ from poisonjax.runs import estimate, experiments
 from poisonjax.runs.experiments import get_experiment
 from poisonjax.runs.trained import load_trained
 from poisonjax.runtime.compilation import enable_compilation_cache
+from poisonjax.runtime.workdir import with_checksum
 from poisonjax.types import Examples
 
 ALWAYS = (
@@ -303,9 +304,14 @@ def test_some_of_the_arms_are_trained_now_and_others_later(tmp_path, data_dir, c
     assert list(first["arms"]) == ["standard", "standard_clean_data"]
     assert first["command"].endswith(flags[-1]) and not first["warnings"]
     assert {row["arm"] for row in first["comparison"]} == {"standard"}
+    kept = tmp_path / "run" / "seed0" / "standard" / "result.json"
+    elsewhere = json.loads(kept.read_text())["content"]
+    elsewhere["environment"]["jax"] = "0.0.1"
+    kept.write_text(json.dumps(with_checksum(elsewhere)))
     flags[-1] += ",pgd_at"
     assert start(*flags) == 0
     then = recorded(tmp_path / "run")
+    assert then["environment"] == first["environment"] | {"jax": f"0.0.1, {first['environment']['jax']}"}
     assert list(then["arms"]) == ["standard", "pgd_at", "standard_clean_data"]
     assert all(then["arms"][arm]["seconds"] == of["seconds"] for arm, of in first["arms"].items())
 

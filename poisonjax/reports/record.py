@@ -8,7 +8,7 @@ import pathlib
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import jax
 
@@ -23,12 +23,27 @@ from poisonjax.reports.upgrade import FORMAT
 ADDED = {"says": {}, "detection": {}, "commit": "unknown"}  # to results, which runs keep, since the first version
 
 
-def environment(commits: Iterable[str]) -> dict:
-    """The software, the device and the commits that made the numbers; seeds may come from several."""
+def _completed(result: dict) -> dict:
+    """A result as this version writes it. Older ones tell of their environment the commit only."""
+    result = ADDED | result
+    return {"environment": environment() | {"commit": result["commit"]}} | result
+
+
+def environment() -> dict:
+    """The software, the commit and the machine that this process makes numbers with."""
     device = jax.devices()[0]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     machine = {"device": device.device_kind, "device_count": jax.device_count(), "cpu_count": os.cpu_count()}
-    return {"python": platform.python_version()} | versions | machine | {"commit": ", ".join(dict.fromkeys(commits))}
+    return {"python": platform.python_version()} | versions | machine | {"commit": commit()}
+
+
+def _together(environments: Sequence[dict]) -> dict:
+    """One environment of several: seeds and arms may come from different ones, whose values are listed."""
+
+    def listed(values: list) -> object:
+        return values[0] if len(values) == 1 else ", ".join(map(str, values))
+
+    return {name: listed(list(dict.fromkeys(each[name] for each in environments))) for name in environments[0]}
 
 
 @functools.cache
@@ -142,7 +157,7 @@ def build(
     results: {arm: one result per seed}. poison: facts about the poisoned data, one per seed. changed: overrides in
     force. warnings: of the settings. command: of the same run.
     """
-    results = {arm: [ADDED | result for result in of] for arm, of in results.items()}
+    results = {arm: [_completed(result) for result in of] for arm, of in results.items()}
     arms, audits = {arm: _arm(of_seeds) for arm, of_seeds in results.items()}, _by_arm(results, seeds, "audit")
     conclusions = _conclusions(experiment, arms, audits, scale, changed)
     return {
@@ -163,5 +178,5 @@ def build(
         "aim": dataclasses.asdict(experiment.poison.aim) if experiment.poisoned else None,
         **conclusions,
         "warnings": [*warnings, *_lines(audits), *_lines(_by_arm(results, seeds, "notes"))],
-        "environment": environment(result["commit"] for of in results.values() for result in of),
+        "environment": _together([result["environment"] for of in results.values() for result in of]),
     }

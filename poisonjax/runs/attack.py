@@ -21,7 +21,7 @@ from poisonjax.keys import stream_key
 from poisonjax.overrides import to_json
 from poisonjax.reports.attack import markdown
 from poisonjax.reports.console import Bar, say
-from poisonjax.reports.record import commit, environment
+from poisonjax.reports.record import environment
 from poisonjax.runs.trained import Trained
 from poisonjax.runtime import bucket, distributed
 from poisonjax.runtime.workdir import cached_json, load_arrays, save_arrays, write_atomic
@@ -71,7 +71,7 @@ def run(
         if done:
             say(f"{out}: already done")
         record = {"format": FORMAT, "command": command, **about, "dataset": _described(trained.dataset), **found}
-        record = record | {"run": trained.config, "environment": environment([commit()])}
+        record = record | {"run": trained.config, "environment": environment()}
         write_atomic(folder / "report.md", markdown(record))
         write_atomic(folder / "evaluation.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     return record

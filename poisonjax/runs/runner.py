@@ -142,7 +142,7 @@ def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
         "history": _ending(trained.history, counts),
         "images": trained.images,
         "seconds": trained.seconds,
-        "commit": record.commit(),
+        "environment": record.environment(),
     }
 
 
