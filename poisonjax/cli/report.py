@@ -38,10 +38,11 @@ def _site(words: list[str], prog: str) -> int:
     flag = Parser(prog, "Write a static site of all records below a folder.")
     flag.text("records", "folder with records, at any depth", required=True)
     flag.text("out", "folder of the site; replaced if it is one", required=True)
+    flag.text("url", "address at which it will be, for the pictures on cards that link to its pages", "")
     args = flag.parse(words)
     notice(prog, "reading records ...")
     from poisonjax.reports.site import folder
 
-    folder.write(pathlib.Path(args.records), pathlib.Path(args.out))
+    folder.write(pathlib.Path(args.records), pathlib.Path(args.out), args.url)
     print(pathlib.Path(args.out) / "index.html")
     return 0

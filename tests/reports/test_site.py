@@ -708,6 +708,29 @@ def test_every_page_has_a_card_for_those_who_share_it(site):
     assert "1 not reproduced" in told["reproduction.html"]
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_cards_show_a_picture_where_the_address_is_known(tmp_path):
+    synthetic.save(tmp_path / "records" / "one", synthetic.record(), ("results.png", "images.png"))
+    folder.write(tmp_path / "records", tmp_path / "site", "https://example.org/of/mine")
+    site, pictured = tree(tmp_path / "site"), set()
+    for path, page in parsed(site).items():
+        meta = {of.get("name") or of.get("property"): of.get("content") for tag, of in page.tags if tag == "meta"}
+        assert meta["og:url"] == f"https://example.org/of/mine/{path}"
+        if "og:image" in meta:
+            pictured.add(path)
+            assert meta["og:image"].removeprefix("https://example.org/of/mine/") in site
+        assert meta["twitter:card"] == ("summary_large_image" if path in pictured else "summary")
+    assert pictured == {"index.html", "records/one.html"}
+
+
+@pytest.mark.parametrize("url", ["example.org", "ftp://example.org", "https://example.org/?a", "https://"])
+def test_what_is_no_address_is_refused(url, tmp_path):
+    synthetic.save(tmp_path / "records", synthetic.record())
+    with pytest.raises(ValueError, match=r"--url=.* must be the address of a folder"):
+        folder.write(tmp_path / "records", tmp_path / "site", url)
+    assert not (tmp_path / "site").exists()
+
+
 def test_every_page_leads_to_all_overviews_and_says_which_it_is(site):
     tabs = ["index.html", "reproduction.html", "evaluations.html", "sweeps.html"]
     for path, page in parsed(site).items():

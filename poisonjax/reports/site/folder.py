@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 
 from poisonjax.reports.site import pages, reading
@@ -11,11 +12,17 @@ from poisonjax.runtime import files
 MARKER = ".poisonjax-site"  # lists the files that the site consists of
 
 
-def write(records: pathlib.Path, out: pathlib.Path) -> None:
+ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
+
+
+def write(records: pathlib.Path, out: pathlib.Path, url: str = "") -> None:
     """Make out the site of all records below a folder; the old site stays until the new one is complete.
 
-    ValueError for records that are missing or damaged, and for an out that is no site of ours.
+    url: the address of its first page's folder, which cards on other sites need to show a picture; "" if not known.
+    ValueError for records that are missing or damaged, for an out that is no site of ours, and for no address.
     """
+    if url and not ADDRESS.fullmatch(url):
+        raise ValueError(f"--url={url} must be the address of a folder, such as https://example.org/results")
     if not records.is_dir():
         raise ValueError(f"--records {records} is not a folder")
     found = reading.collect(records)
@@ -23,7 +30,7 @@ def write(records: pathlib.Path, out: pathlib.Path) -> None:
         raise ValueError(f"--records {records} holds no record.json, sweep.json or evaluation.json")
     target = out.resolve()
     _refuse(records.resolve(), target, out)
-    contents = pages.written(found)
+    contents = pages.written(found, url and url.rstrip("/") + "/")
     contents[MARKER] = (json.dumps({"format": 1, "files": sorted(contents)}, indent=1) + "\n").encode()
     _exchange(contents, target)
 

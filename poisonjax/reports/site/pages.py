@@ -38,7 +38,7 @@ def slug(path: pathlib.PurePosixPath) -> str:
     return safe if faithful else f"{safe}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def _templates(found: Collection) -> jinja2.Environment:
+def _templates(found: Collection, url: str) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(reading.HERE / "templates"),
         autoescape=True,
@@ -50,7 +50,7 @@ def _templates(found: Collection) -> jinja2.Environment:
     environment.filters |= {each.__name__: each for each in FILTERS} | {"described": _described}
     environment.globals |= {"plural": table.plural, "ratios": views.ratios, "labels": LABELS}
     environment.globals |= {"leading": views.leading, "mark": table.mark, "tabs": _tabs(found), "paths": _paths(found)}
-    environment.globals |= {"answer": answer, "verdicts": reproduction.VERDICTS}
+    environment.globals |= {"answer": answer, "verdicts": reproduction.VERDICTS, "url": url}
     return environment
 
 
@@ -76,9 +76,9 @@ def _paths(found: Collection) -> dict[tuple[str, pathlib.PurePosixPath], str]:
     return {(kind, each.path): f"{kind}/{slug(each.path)}.html" for kind, of in kinds.items() for each in of}
 
 
-def written(found: Collection) -> dict[str, bytes]:
-    """{path: content} of the whole site, except the marker of the folder."""
-    files = dict(_pages(_templates(found), found))
+def written(found: Collection, url: str = "") -> dict[str, bytes]:
+    """{path: content} of the whole site, except the marker of the folder. url: its address, ending in /."""
+    files = dict(_pages(_templates(found, url), found))
     files |= {"numbers.csv": numbers.to_csv(found), "numbers.json": numbers.to_json(found)}
     return {path: text.encode() for path, text in files.items()} | _copies(found) | _static()
 
@@ -89,14 +89,15 @@ def _pages(templates: jinja2.Environment, found: Collection) -> Iterator[tuple[s
     overviews = {"index": index, "reproduction": reproduced, "evaluations": evaluated, "sweeps": swept}
     for tab in tabs:
         context = overviews[tab.removesuffix(".html")](found)
-        yield tab, templates.get_template(tab).render(root="", here=tab, **context)
+        yield tab, templates.get_template(tab).render(root="", here=tab, address=tab, **context)
     whole = {run.path: sweep for sweep in found.sweeps for run in (point.run for point in sweep.points) if run}
     details = [("records", run, page(run, whole.get(run.path), found)) for run in found.everything]
     details += [("sweeps", sweep, sweep_page(sweep)) for sweep in found.sweeps]
     details += [("evaluations", each, evaluation_page(each)) for each in found.evaluations]
     for kind, each, context in details:
         template = templates.get_template(f"{kind.removesuffix('s')}.html")
-        yield paths[kind, each.path], template.render(root="../", here="", **context)
+        path = paths[kind, each.path]
+        yield path, template.render(root="../", here="", address=path, **context)
 
 
 def _copies(found: Collection) -> dict[str, bytes]:
