@@ -9,7 +9,7 @@ against defences; with `NoPoison()` it shows what each defence costs where there
 
 import dataclasses
 
-from poisonjax.analyses import CertifiedPatch, CertifiedRows
+from poisonjax.analyses import CertifiedPatch, CertifiedRows, InformedAttack
 from poisonjax.data.subsets import All, Stratified
 from poisonjax.defences import (
     ABL,
@@ -86,7 +86,8 @@ def experiment(scale: str) -> Experiment:
         defences = {name: defences[name] for name in SMOKE}
     train = Stratified(300) if smoke else All()
     clean = Stratified(100 if smoke else 500 if scale == "small" else 3000)
-    looks = CertifiedPatch(5, masks=2 if smoke else 6, images=50 if smoke else 200), CertifiedRows()
+    few = 50 if smoke else 200
+    looks = CertifiedPatch(5, masks=2 if smoke else 6, images=few), CertifiedRows(), InformedAttack(images=few)
     return dataclasses.replace(
         plan,
         name="mnist_defences",

@@ -6,6 +6,7 @@ from poisonjax.analyses.attack_suite import AttackSuite, NamedAttack
 from poisonjax.analyses.boosted_trees import GradientBoostedTrees
 from poisonjax.analyses.certified_patch import CertifiedPatch
 from poisonjax.analyses.certified_rows import CertifiedRows
+from poisonjax.analyses.informed_attack import InformedAttack
 
 __all__ = [
     "Activations",
@@ -14,5 +15,6 @@ __all__ = [
     "CertifiedPatch",
     "CertifiedRows",
     "GradientBoostedTrees",
+    "InformedAttack",
     "NamedAttack",
 ]
