@@ -259,5 +259,5 @@ def _rates(found: list[Case], outcome: Callable[[Case], Outcome]) -> str:
 
 
 def _span(rates: list[float]) -> str:
-    """The least and the greatest of the rates, in percent."""
-    return " to ".join(dict.fromkeys(f"{rate:.0%}" for rate in (min(rates), max(rates))))
+    """The least and the greatest of the rates, in percent; below 1 % with a decimal."""
+    return " to ".join(dict.fromkeys(f"{rate:.{int(0 < rate < 0.01)}%}" for rate in (min(rates), max(rates))))

@@ -22,7 +22,7 @@ TRAININGS = {
     "standard": "standard training",
     "pgd_at_as_reported": "adversarial training as reported",
     "pgd_at": "adversarial training (Madry et al.)",
-    "pgd_at_as_reported_clean_data": "the same on clean data (control)",
+    "pgd_at_as_reported_clean_data": "as reported, on clean data (control)",
 }
 RATE = BACKDOOR.metric
 THEMES = {"light": style.LIGHT, "dark": style.DARK}
@@ -73,7 +73,7 @@ def _png(case: Case, images: dict[str, np.ndarray], theme: Theme, metadata: dict
 
 def draw(case: Case, images: dict[str, np.ndarray], theme: Theme, row: int = 0) -> Figure:
     """Three panels. images: those that the run kept, as `poisonjax.runs.pictures.Shown` has them."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11.8, 3.7), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12)
     train, test, rates = figure.subplots(1, 3, width_ratios=(1, 1, 2.3))
     record = case.run.record
@@ -104,7 +104,8 @@ def _tile(axis: Axes, image: np.ndarray, title: str, below: str, theme: Theme) -
 def _rates(axis: Axes, case: Case, names: list[str], row: int, theme: Theme) -> None:
     """Attack success rates with intervals, what each network says of the triggered image, and reported numbers."""
     record = case.run.record
-    shown = [arm for arm in TRAININGS if arm in record["arms"]]
+    trainings = _trainings(case)
+    shown = list(trainings)
     looks = style.looks(shown, controls(record))
     reported = {place: record["reported"].get(arm, {}).get(RATE) for place, arm in enumerate(shown)}
     reported = {place: 100 * value for place, value in reported.items() if value is not None}
@@ -117,13 +118,22 @@ def _rates(axis: Axes, case: Case, names: list[str], row: int, theme: Theme) -> 
         beside, align = ((-12, 0), "right") if mean > 50 else ((12, 0), "left")
         axis.annotate(f"{mean:.1f}%", (mean, place), beside, textcoords="offset points", ha=align, va="center")
     axis.plot(list(reported.values()), list(reported), "D", mfc="none", mec=theme.ink, ms=9)
-    axis.set_yticks(range(len(shown)), [f"{TRAININGS[arm]}\nsays {_said(record, arm, names, row)}" for arm in shown])
+    axis.set_yticks(range(len(shown)), [f"{trainings[arm]}\nsays {_said(record, arm, names, row)}" for arm in shown])
     axis.tick_params(axis="y", length=0, labelsize=style.BASE + 0.5)
     axis.set(xlim=(-4, 104), ylim=(len(shown) - 0.5, -0.5), xticks=range(0, 101, 25))
     axis.spines[:].set_visible(False)
-    axis.set_title("3  The backdoor works:\nattack success rate, %", fontsize=style.LARGE - 1.5)
+    axis.set_title("3  What each training makes of it:\nattack success rate, %", fontsize=style.LARGE - 1.5)
     where = f"{poison(case)} in {network(case)} on {data(case)}, {setting(case)}"
     axis.set_xlabel(where + ("; ◇ reported" if reported else ""), fontsize=style.SMALL)
+
+
+def _trainings(case: Case) -> dict[str, str]:
+    """{arm: what people call it} of the TRAININGS in the record and of the best defence, the control last."""
+    there = {arm: name for arm, name in TRAININGS.items() if arm in case.run.record["arms"]}
+    clean = {arm: there.pop(arm) for arm in controls(case.run.record) if arm in there}
+    if case.best is not None and case.best.arm not in there:
+        there[case.best.arm] = f"best defence: {case.best.arm}"
+    return there | clean
 
 
 def _said(record: dict, arm: str, names: list[str], row: int) -> str:
