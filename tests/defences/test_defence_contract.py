@@ -25,7 +25,10 @@ BRIEF = mnist_defences.filters(Standard(), (AdversarialTraining(PGD(Linf(0.3), 0
     True
 )
 DEFENCES = {name: defence for name, defence in BRIEF.items() if not name.endswith("of_pgd_at")}
-DEFENCES |= {"isolation_forest": defences.IsolationForest()}  # for rows of features, in an experiment of its own
+DEFENCES |= {
+    "isolation_forest": defences.IsolationForest(),  # for rows of features, in an experiment of its own
+    "reclassification": defences.ActivationClustering(silhouette=-1, size=0.5, independent=True, reclassification=1.0),
+}
 
 
 def test_every_defence_is_among_them():
@@ -47,7 +50,7 @@ def job(data_dir, tmp_path_factory):
     return Run(plan, runner.load(plan, data_dir), tmp_path_factory.mktemp("contract"), "smoke")
 
 
-@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters", "ignore:FastICA did not converge")
 @pytest.mark.parametrize("name", DEFENCES)
 def test_a_defence_is_seeded_and_keeps_its_promises(name, job):
     arm, poisoning = Arm(name, defence=DEFENCES[name]), runner.poison_data(job, 0)

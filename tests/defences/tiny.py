@@ -2,20 +2,24 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import mnist_badnets
 from poisonjax.data.subsets import Stratified
+from poisonjax.defences import Context
+from poisonjax.evaluation.victim import network_victim
 from poisonjax.experiment import Arm, Data
 from poisonjax.models.network import Network
 from poisonjax.poisons import NoPoison
 from poisonjax.runs import runner, training
 from poisonjax.runs.job import Run
 from poisonjax.training import Adam, Cosine, Training
-from poisonjax.types import to_unit
+from poisonjax.types import Examples, to_unit
 
 DATA = Data("mnist_5k", Stratified(2000), Stratified(200))
 
@@ -65,3 +69,28 @@ def images(run: Run):
 def attacked(attack, logits_fn, x, y):
     """The images after the attack, compiled."""
     return jax.jit(functools.partial(attack, logits_fn))(x, y, jax.random.key(0))
+
+
+def looked_at(features, labels) -> SimpleNamespace:
+    """A context whose judge has the given features [n d] of rows with labels [n]."""
+    index = np.arange(len(labels), dtype=np.int32)
+    return SimpleNamespace(
+        train=Examples(np.zeros((len(labels), 1), np.uint8), np.asarray(labels, np.int32), index),
+        fit=lambda name, *given, **settings: name,
+        map=lambda fn, network, examples: features,
+    )
+
+
+def poisoned(workdir, data_dir, poison) -> tuple[Context, np.ndarray]:
+    """The context of a filter of 2,000 rows, and which of them are poisoned, [n] bool."""
+    run = job(workdir, data_dir, Arm("standard"))
+    plan = dataclasses.replace(run.experiment, poison=poison)
+    run = dataclasses.replace(run, experiment=plan)
+    poisoning = runner.poison_data(run, 0)
+    train = poisoning.train()
+
+    def fit(name, objective, rows):
+        return network_victim(plan.model, training.train(run, 0, name, plan.model, objective, plan.train, rows).state)
+
+    context = Context(train, 10, 500, jax.random.key(0), fit, plan.model, plan.train)
+    return context, np.isin(train.index, poisoning.rows)
