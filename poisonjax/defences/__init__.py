@@ -15,6 +15,7 @@ from poisonjax.defences.patch_search import Patches, PatchSearch, search_patches
 from poisonjax.defences.repeated_patch import Repeat, RepeatedPatch
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
+from poisonjax.defences.spectre import SPECTRE
 from poisonjax.defences.strip import STRIP
 from poisonjax.defences.trapdoors import Trapdoors
 from poisonjax.defences.union import Union
@@ -22,6 +23,7 @@ from poisonjax.defences.union import Union
 __all__ = [
     "ABL",
     "DPA",
+    "SPECTRE",
     "STRIP",
     "ActivationClustering",
     "Context",

@@ -23,6 +23,11 @@ def by_class(rows: np.ndarray, labels: np.ndarray, fn: Callable[[np.ndarray], np
     return whole
 
 
+def highest(scores: np.ndarray, count: int) -> np.ndarray:
+    """The so many highest of the scores [m], the first ones of equals: [m] bool."""
+    return np.isin(np.arange(len(scores)), np.argsort(-scores, kind="stable")[:count])
+
+
 def features(victim: Victim, examples: Examples) -> Array:
     """The activations before the last layer of each row, [b d]."""
     return victim.features(to_unit(examples.image))

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from poisonjax.defences.base import Context, Defence, Selection
-from poisonjax.defences.by_class import by_class, judged_features
+from poisonjax.defences.by_class import by_class, highest, judged_features
 from poisonjax.training.objectives import Objective, Standard
 from poisonjax.types import take
 
@@ -37,8 +37,7 @@ class SpectralSignatures(Defence):
 
     def _top(self, scores: np.ndarray) -> np.ndarray:
         """The round(1.5 * expected * m) highest of the scores [m] of a class, [m] bool."""
-        highest = np.argsort(-scores, kind="stable")[: round(1.5 * self.expected * len(scores))]
-        return np.isin(np.arange(len(scores)), highest)
+        return highest(scores, round(1.5 * self.expected * len(scores)))
 
 
 def spectral_scores(rows: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ BRIEF = mnist_defences.filters(Standard(), (AdversarialTraining(PGD(Linf(0.3), 0
 DEFENCES = {name: defence for name, defence in BRIEF.items() if not name.endswith("of_pgd_at")}
 DEFENCES |= {
     "isolation_forest": defences.IsolationForest(),  # for rows of features, in an experiment of its own
+    "spectre": defences.SPECTRE(),
     "reclassification": defences.ActivationClustering(silhouette=-1, size=0.5, independent=True, reclassification=1.0),
 }
 
