@@ -177,6 +177,18 @@ def test_art_trains_with_the_same_attack(torch):
     assert (attack.eps, attack.eps_step, attack.max_iter, attack.num_random_init) == (0.3, 0.01, 2, 1)
 
 
+def test_defences_of_both_drop_the_same_rows():
+    """Spectral signatures; ART's scores are of rows that are not centred, so the features here are."""
+    pytest.importorskip("art")
+    from benchmarks import defences_vs_art as versus
+
+    features, label = np.random.default_rng(0).normal(size=(400, 6)) * [9, 1, 1, 1, 1, 1], np.arange(400) % 10
+    features -= np.stack([features[label == of].mean(0) for of in range(10)])[label]
+    rows = Examples(np.zeros((400, 1), np.uint8), label, np.arange(400))
+    ours, theirs = versus.detectors(features, rows)["spectral signatures"]
+    np.testing.assert_array_equal(np.isin(np.arange(400), ours().examples.index), np.array(theirs()[1], bool))
+
+
 def test_matrix_products_count_as_images_of_equal_flops(torch):
     from benchmarks.peers import matmul
 
