@@ -14,6 +14,7 @@ from poisonjax.attacks.gradient import PGD, bim, fgsm, mi_fgsm
 from poisonjax.attacks.hop_skip_jump import HopSkipJump
 from poisonjax.attacks.lbfgs import LBFGS
 from poisonjax.attacks.losses import DLR, CrossEntropy, KLDivergence, Loss, Margin
+from poisonjax.attacks.occlusion import ROA
 from poisonjax.attacks.patch import Patch, PatchAttack
 from poisonjax.attacks.square import Square
 
@@ -26,6 +27,7 @@ __all__ = [
     "L2",
     "LBFGS",
     "PGD",
+    "ROA",
     "Attack",
     "AutoAttack",
     "Ball",

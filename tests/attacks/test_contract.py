@@ -17,6 +17,7 @@ from poisonjax.attacks import (
     L2,
     LBFGS,
     PGD,
+    ROA,
     Attack,
     AutoAttack,
     Ball,
@@ -56,6 +57,7 @@ MEMBERS = [
     HopSkipJump("L2", 60, 2),
     Patch(2, steps=2, batch=2),
     PatchAttack(2, search=PGD(Linf(1.0), 0.2, 2)),
+    ROA(2, places=3, steps=2),
 ]
 each_member = pytest.mark.parametrize("attack", MEMBERS, ids=lambda attack: type(attack).__name__)
 RNG = np.random.default_rng(0)
@@ -161,7 +163,7 @@ def test_types_are_checked_when_a_program_is_compiled(case):
     assert message in refusal(lambda *rows: jax.eval_shape(lambda *r: MEMBERS[0](logits_fn, *r), *rows), *arguments)
 
 
-@pytest.mark.parametrize("attack", [Square(Linf(0.1)), AutoAttack(Linf(0.1)), Patch(2), PatchAttack(2)])
+@pytest.mark.parametrize("attack", [Square(Linf(0.1)), AutoAttack(Linf(0.1)), Patch(2), PatchAttack(2), ROA(2)])
 def test_attacks_on_pixels_need_height_width_and_channels(attack):
     assert "x must be images of shape [b h w c], got shape [5, 42]" in refusal(
         attack, logits_fn, X.reshape(5, -1), Y, KEY
@@ -171,7 +173,7 @@ def test_attacks_on_pixels_need_height_width_and_channels(attack):
 @pytest.mark.parametrize(
     "attack",
     [
-        *(attack for attack in MEMBERS if not isinstance(attack, Square | AutoAttack | Patch | PatchAttack)),
+        *(attack for attack in MEMBERS if not isinstance(attack, Square | AutoAttack | Patch | PatchAttack | ROA)),
         *(PGD(ball, 0.05, 2) for ball in (L2(0.5), L1(1.0))),
         *(FAB("Linf", 2, 2, restarts=2), HopSkipJump("Linf", 60, 2), PGD(Linf(0.1), momentum=0.5)),
     ],
@@ -245,6 +247,7 @@ def test_a_loss_says_whether_it_takes_probabilities(attack):
         (lambda: L2(float("nan")), "eps must be a number that is not negative, got nan"),
         (lambda: transfer(logits_fn, "pgd"), "attack must be Attack, as PGD(Linf(8/255)), got 'pgd'"),
         (lambda: PatchAttack(2, search=Square(Linf(1.0))), "search must be LossAttack"),
+        (lambda: ROA(2, ball=L2(1.0)), "ball must be Linf, as Linf(1.0), got L2(eps=1.0)"),
         (lambda: presets.bounded("pdg", Linf(0.1)), "attack must be one of fgsm, bim, pgd,"),
         (lambda: presets.minimal("boundary", "Linf"), "norm must be L2 for boundary, got 'Linf'"),
     ],
