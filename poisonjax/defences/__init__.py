@@ -12,6 +12,7 @@ from poisonjax.defences.masked_disagreement import MaskedDisagreement
 from poisonjax.defences.neural_cleanse import Inversion, NeuralCleanse, TriggerInversion, invert_triggers
 from poisonjax.defences.patch_cleanser import MaskedTraining, PatchCleanser
 from poisonjax.defences.patch_search import Patches, PatchSearch, search_patches
+from poisonjax.defences.pbe import PBE
 from poisonjax.defences.repeated_patch import Repeat, RepeatedPatch
 from poisonjax.defences.reveal import Reveal
 from poisonjax.defences.spectral_signatures import SpectralSignatures
@@ -23,6 +24,7 @@ from poisonjax.defences.union import Union
 __all__ = [
     "ABL",
     "DPA",
+    "PBE",
     "SPECTRE",
     "STRIP",
     "ActivationClustering",

@@ -28,6 +28,7 @@ DEFENCES = {name: defence for name, defence in BRIEF.items() if not name.endswit
 DEFENCES |= {
     "isolation_forest": defences.IsolationForest(),  # for rows of features, in an experiment of its own
     "spectre": defences.SPECTRE(),
+    "pbe": defences.PBE(PGD(Linf(0.3), 0.2, 2), shares=(0.5,), epochs=1),
     "reclassification": defences.ActivationClustering(silhouette=-1, size=0.5, independent=True, reclassification=1.0),
 }
 
