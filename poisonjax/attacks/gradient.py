@@ -71,10 +71,19 @@ class PGD(LossAttack):
         else:
             check_positive(self, "step")
 
-    def __call__(self, logits_fn: LogitsFn, x: Array, y: Array, key: Array, scale: Array | float = 1.0) -> Array:
+    def __call__(
+        self,
+        logits_fn: LogitsFn,
+        x: Array,
+        y: Array,
+        key: Array,
+        scale: Array | float = 1.0,
+        begin: Array | None = None,
+    ) -> Array:
         """x [b ...] in [0, 1], y [b], one key or one per row -> x_adv [b ...] in the ball and in [0, 1].
 
-        scale in [0, 1] shrinks ball and step together: the eps warm-up of adversarial training.
+        scale in [0, 1] shrinks ball and step together: the eps warm-up of adversarial training. begin: images [b ...]
+        in the ball that the first run starts at.
         """
         x, y, keys = check_inputs(x, y, key, self.loss)
 
@@ -86,8 +95,11 @@ class PGD(LossAttack):
         move = functools.partial(self._move, jax.grad(rises, has_aux=True), x, scale)
 
         def run(number: int | Array, best: _Best | None) -> _Run:
-            begin = _Run(self._start(x, keys, scale, number), jnp.zeros_like(x) if self.momentum else None, best)
-            return jax.lax.fori_loop(0, self._evaluations, move, begin)
+            start = self._start(x, keys, scale, number)
+            if begin is not None:
+                start = jnp.where(number > 0, start, begin)
+            first = _Run(start, jnp.zeros_like(x) if self.momentum else None, best)
+            return jax.lax.fori_loop(0, self._evaluations, move, first)
 
         if not self._judges:
             return run(0, None).x

@@ -30,6 +30,7 @@ from poisonjax.poisons.noisy_labels import NoisyLabels
 from poisonjax.poisons.random_place import RandomPlace
 from poisonjax.poisons.sample_specific import SampleSpecific
 from poisonjax.poisons.sig import SIG, Sinusoid
+from poisonjax.poisons.sleeper_agent import GradientAlignment, SleeperAgent
 from poisonjax.poisons.together import Together
 from poisonjax.poisons.triggers import BrightSquare, Corners, FourPixels, PatternTrigger, Tile, Trigger
 from poisonjax.poisons.wanet import NoisyWarp, Warp
@@ -58,6 +59,7 @@ __all__ = [
     "ExplanationGuided",
     "FeatureSelector",
     "FourPixels",
+    "GradientAlignment",
     "IntegratedGradients",
     "LargeAbsSHAP",
     "LargeSHAP",
@@ -72,6 +74,7 @@ __all__ = [
     "SampleSpecific",
     "SignPattern",
     "Sinusoid",
+    "SleeperAgent",
     "SurrogatePoison",
     "Tile",
     "Together",

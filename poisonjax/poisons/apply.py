@@ -54,13 +54,15 @@ def poisoned(apply: Callable[[Examples], Examples], examples: Examples, rows: Ar
     return Examples(image, jnp.where(hit, changed.label, examples.label), examples.index)
 
 
-def attacked(attack: LossAttack, logits_fn: LogitsFn, examples: Examples, labels: Array, keys: Array) -> Examples:
+def attacked(
+    attack: LossAttack, logits_fn: LogitsFn, examples: Examples, labels: Array, keys: Array, **options: Array
+) -> Examples:
     """Rows [b] attacked for labels [b], which need not be their own; those stay.
 
-    The change is rounded towards zero, so that the bytes stay in the ball.
+    The change is rounded towards zero, so that the bytes stay in the ball. options: of the attack's call.
     """
     x = to_unit(examples.image)
-    change = attack(logits_fn, x, labels, keys) - x
+    change = attack(logits_fn, x, labels, keys, **options) - x
     return examples._replace(image=to_bytes(x + jnp.trunc(change * 255) / 255))
 
 

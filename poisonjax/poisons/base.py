@@ -12,7 +12,8 @@ from poisonjax.attacks import LossAttack
 from poisonjax.poisons.aim import BACKDOOR, Aim
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 
-Outputs = Callable[[Array], tuple[Array, Array]]  # images [b ...] in [0, 1] -> logits [b k], features [b d]
+# Images [b ...] in [0, 1] -> logits [b k], features [b d]: a `Partial` whose first argument is the parameters.
+Outputs = Callable[[Array], tuple[Array, Array]]
 
 
 class Poison(abc.ABC):
@@ -79,7 +80,7 @@ class Poison(abc.ABC):
     def target_labels(self, labels: Array) -> Array:
         """The class that the attacker wants for images of each class, [b] int; the labels themselves for none."""
 
-    def fitted(self, rows: Examples, surrogate: Callable[[], LogitsFn]) -> "Poison":
+    def fitted(self, rows: Examples, surrogate: Callable[[], Outputs]) -> "Poison":
         """The poison fitted to the clean training rows [n], for one that `needs_rows`; `select` works without.
 
         surrogate: trains the attacker's own network on them, if it is called. What comes back is saved as the run's
@@ -109,19 +110,27 @@ class SurrogatePoison(Poison):
     """A poison whose rows are crafted against a network that the attacker trains on clean data.
 
     attack: what crafts them, a field; its cost goes into estimates of time. needs_centres: True if `view` takes the
-    mean features of each class of the clean training rows.
+    mean features of each class of the clean training rows. joint: True if what becomes of a row depends on the others;
+    all of them are crafted at once then, on each device. rounds: of a joint one, each against a network trained anew on
+    the rows that the one before left; with more than one, `perturb` has a further argument, those rows [b].
     """
 
     attack: LossAttack
     needs_surrogate: ClassVar[bool] = True
     needs_centres: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
+    rounds: int = 1
 
     def expected_rows(self, rows: int) -> int:
         """About how many of so many training rows, of classes of equal size, are crafted; at most all of them."""
         return rows
 
-    def view(self, outputs: Outputs, centres: Array | None) -> LogitsFn:
-        """The surrogate as `perturb` sees it, by default its logits; pure. centres: [k d], None unless needed."""
+    def sources(self, rows: Examples) -> Examples | None:
+        """Those of the clean training rows [n], on the host, that `view` takes; None if it takes none."""
+        return None
+
+    def view(self, outputs: Outputs, given: Array | Examples | None) -> LogitsFn:
+        """The surrogate as `perturb` sees it, by default its logits; pure. given: centres [k d], or sources, if any."""
         return lambda x: outputs(x)[0]
 
     @abc.abstractmethod
@@ -151,6 +160,8 @@ class Wrapped(Poison):
     needs_surrogate = property(lambda self: self.poison.needs_surrogate)
     needs_centres = property(lambda self: self.poison.needs_centres)
     needs_rows = property(lambda self: self.poison.needs_rows)
+    joint = property(lambda self: self.poison.joint)
+    rounds = property(lambda self: self.poison.rounds)
     attack = property(lambda self: self.poison.attack)
 
     def select(self, labels: Array, key: Array) -> Array:
@@ -181,7 +192,7 @@ class Wrapped(Poison):
         """The class that the attacker wants for images of each class, [b]."""
         return self.poison.target_labels(labels)
 
-    def fitted(self, rows: Examples, surrogate: Callable[[], LogitsFn]) -> "Wrapped":
+    def fitted(self, rows: Examples, surrogate: Callable[[], Outputs]) -> "Wrapped":
         """The same around the other poison, fitted to the clean training rows [n]."""
         return dataclasses.replace(self, poison=self.poison.fitted(rows, surrogate))
 
@@ -197,13 +208,17 @@ class Wrapped(Poison):
         """About how many of so many training rows are crafted, if the other poison needs a surrogate."""
         return self.poison.expected_rows(rows)
 
-    def view(self, outputs: Outputs, centres: Array | None) -> LogitsFn:
-        """The surrogate as the other poison sees it, if that needs one."""
-        return self.poison.view(outputs, centres)
+    def sources(self, rows: Examples) -> Examples | None:
+        """The clean training rows that the other poison's `view` takes, if it needs a surrogate."""
+        return self.poison.sources(rows)
 
-    def perturb(self, logits_fn: LogitsFn, examples: Examples, keys: Array) -> Examples:
+    def view(self, outputs: Outputs, given: Array | Examples | None) -> LogitsFn:
+        """The surrogate as the other poison sees it, if that needs one."""
+        return self.poison.view(outputs, given)
+
+    def perturb(self, logits_fn: LogitsFn, examples: Examples, keys: Array, *before: Examples) -> Examples:
         """Rows [b] crafted as by the other poison, if it needs a surrogate."""
-        return self.poison.perturb(logits_fn, examples, keys)
+        return self.poison.perturb(logits_fn, examples, keys, *before)
 
     def crafted(self, rows: Examples) -> Callable[[Examples], Examples]:
         """`apply`, given the crafted rows [m] of the other poison, if it needs a surrogate."""

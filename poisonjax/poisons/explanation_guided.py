@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.poisons.apply import choose_of_class
-from poisonjax.poisons.base import Poison
+from poisonjax.poisons.base import Outputs, Poison
 from poisonjax.poisons.explanations import Explanation, TreeSHAP
 from poisonjax.poisons.triggers import Trigger
-from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
+from poisonjax.types import Array, Examples, to_bytes, to_unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +170,7 @@ class ExplanationGuided(Poison):
         """True if it is the experiment's surrogate that is still to be explained."""
         return self.needs_rows and self.explanation.needs_network
 
-    def fitted(self, rows: Examples, surrogate: Callable[[], LogitsFn]) -> "ExplanationGuided":
+    def fitted(self, rows: Examples, surrogate: Callable[[], Outputs]) -> "ExplanationGuided":
         """The poison with its watermark, chosen by the explanation of the clean training rows [n d]."""
         attributions = self.explanation(rows, self.target, self.classes, surrogate)
         trigger = watermark(rows.image, attributions, self)

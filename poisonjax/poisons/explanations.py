@@ -11,7 +11,8 @@ import numpy as np
 
 from poisonjax.models import boosted_trees
 from poisonjax.models.boosted_trees import BoostedTrees
-from poisonjax.types import Array, Examples, LogitsFn, to_unit
+from poisonjax.poisons.base import Outputs
+from poisonjax.types import Array, Examples, to_unit
 
 _BATCH = 256  # rows at a time
 
@@ -25,7 +26,7 @@ class Explanation(abc.ABC):
     needs_network: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def __call__(self, rows: Examples, label: int, classes: int, surrogate: Callable[[], LogitsFn]) -> np.ndarray:
+    def __call__(self, rows: Examples, label: int, classes: int, surrogate: Callable[[], Outputs]) -> np.ndarray:
         """The share of each feature of rows [n d] in the score of class `label`, of so many: [n d].
 
         surrogate: trains the attacker's own network on these rows, if it is called.
@@ -41,7 +42,7 @@ class TreeSHAP(Explanation):
 
     trees: BoostedTrees = BoostedTrees()
 
-    def __call__(self, rows: Examples, label: int, classes: int, surrogate: Callable[[], LogitsFn]) -> np.ndarray:
+    def __call__(self, rows: Examples, label: int, classes: int, surrogate: Callable[[], Outputs]) -> np.ndarray:
         """The SHAP values for class `label`: [n d]."""
         booster = self.trees.fit(rows.image, rows.label, classes)
         return boosted_trees.contributions(booster, rows.image, label)
@@ -66,10 +67,10 @@ class IntegratedGradients(Explanation):
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
 
-    def __call__(self, rows: Examples, label: int, classes: int, surrogate: Callable[[], LogitsFn]) -> np.ndarray:
+    def __call__(self, rows: Examples, label: int, classes: int, surrogate: Callable[[], Outputs]) -> np.ndarray:
         """The integrated gradients of the log-odds of class `label`: [n d]."""
-        logits_fn, x = surrogate(), to_unit(jnp.asarray(rows.image))
-        return np.asarray(integrated_gradients(lambda x: log_odds(logits_fn(x), label), x, x.mean(0), self.steps))
+        outputs, x = surrogate(), to_unit(jnp.asarray(rows.image))
+        return np.asarray(integrated_gradients(lambda x: log_odds(outputs(x)[0], label), x, x.mean(0), self.steps))
 
 
 def log_odds(logits: Array, label: int) -> Array:

@@ -1,4 +1,4 @@
-"""Rows that the attacker crafts against a network of its own, trained on clean data."""
+"""Rows that the attacker crafts against networks of its own, the first of them trained on clean data."""
 
 from collections.abc import Callable, Hashable
 
@@ -15,39 +15,58 @@ from poisonjax.types import Array, Examples
 
 
 def craft(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
-    """The rows crafted against the attacker's own network, and how accurate and robust that is; computed once."""
-    kept = store(job, seed, "crafted")
-    found = kept.latest(rows)
-    if found is None:
+    """The rows as the last round left them, and how accurate and robust the first surrogate is; computed once."""
+    kept, last = store(job, seed, "crafted"), job.experiment.poison.rounds - 1
+    done, made, facts = kept.latest(rows) or (-1, rows, {})
+    if done < last:
         with visited(job, seed, ATTACKER):
-            made, facts = _attack_surrogate(job, seed, rows)
-        kept.save(0, made, facts)
-        return made, facts
-    return found[1:]
+            for number in range(done + 1, last + 1):
+                made, facts = _round(job, seed, number, rows, made, facts)
+                kept.save(number, made, facts)
+    return made, facts
 
 
-def _attack_surrogate(job: Run, seed: int, rows: Examples) -> tuple[Examples, dict]:
-    plan, victim = job.experiment, distributed.replicate(surrogate(job, seed))
-    centres = distributed.replicate(_centres(job, victim) if plan.poison.needs_centres else None)
+def _round(job: Run, seed: int, number: int, rows: Examples, before: Examples, facts: dict) -> tuple[Examples, dict]:
+    """The rows crafted against the surrogate of a round, which learnt from what the round before left."""
+    plan, left = job.experiment, (before,) if number else ()
+    victim = distributed.replicate(surrogate(job, seed, number, *left))
+    given = distributed.replicate(_given(job, victim))
     with progress(job, seed, ATTACKER, "poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))
-        crafter = _crafter(structure(victim), plan.poison)
-        made = crafter(rows, plan.evaluation.batch, victim, centres, key, advance=advance)
-    counts = judge(job, seed, ATTACKER, victim).counts
-    return made, {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
+        crafter = _crafter(structure(victim), plan.poison, number)
+        trees = (victim, given, key, *map(distributed.replicate, left))
+        made = crafter(rows, plan.evaluation.batch, *trees, advance=advance)
+    if not number:
+        counts = judge(job, seed, ATTACKER, victim).counts
+        facts = {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
+    return made, facts
 
 
-def _centres(job: Run, victim: Victim) -> np.ndarray:
-    """The mean features of each class of the clean training rows, [k d]."""
-    rows = job.dataset.train
+def _given(job: Run, victim: Victim) -> np.ndarray | Examples | None:
+    """The part of the clean training rows that the poison's view of a surrogate takes, if any."""
+    rows, poison = job.dataset.train, job.experiment.poison
+    if not poison.needs_centres:
+        return poison.sources(rows)
     features = map_rows(row_outputs, victim, rows, job.experiment.evaluation.batch)[1]
     return np.stack([features[rows.label == label].mean(0) for label in range(job.dataset.classes)])
 
 
 @distributed.cached
-def _crafter(victim: Hashable, poison: Poison) -> Callable:
-    def perturb(examples: Examples, victim: Victim, centres: Array | None, key: Array) -> Examples:
-        logits_fn = poison.view(victim.outputs, centres)
-        return poison.perturb(logits_fn, examples, row_keys(key, examples.index, 0))
+def _crafter(victim: Hashable, poison: Poison, number: int) -> Callable:
+    def perturb(examples: Examples, victim: Victim, given: Array | None, key: Array, *before: Examples) -> Examples:
+        seen = poison.view(victim.outputs, given)
+        return poison.perturb(seen, examples, row_keys(key, examples.index, number), *before)
 
-    return distributed.over_rows(perturb)
+    return _at_once(perturb) if poison.joint else distributed.over_rows(perturb)
+
+
+def _at_once(fn: Callable) -> Callable:
+    """As `distributed.over_rows`, but all rows at once and on each device, so that devices do not divide them."""
+    program = distributed.parallel(fn)
+
+    def every(examples: Examples, batch: int, *trees, advance: Callable[[int], None]) -> Examples:
+        made = distributed.fetch(program(distributed.replicate(examples), *trees))
+        advance(len(examples.label))
+        return made
+
+    return every

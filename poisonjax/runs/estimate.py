@@ -33,8 +33,10 @@ def image_gradients(experiment: Experiment, train_rows: int, test_rows: int) -> 
         judged += len(experiment.arms) * judge.autoattack_images * (cost.gradients + cost.queries // 2)
     if not poison.needs_surrogate:
         return arms + judged
+    rounds = 1 if poison.attack is None else poison.rounds
     crafted = 0 if poison.attack is None else poison.expected_rows(train_rows) * poison.attack.cost.gradients
-    return arms + judged + crafted + training_gradients(attacker.train, attacker.objective, train_rows)
+    trained = training_gradients(attacker.train, attacker.objective, train_rows)
+    return arms + judged + rounds * (crafted + trained)
 
 
 def seconds_per_gradient(experiment: Experiment, shape: tuple[int, ...]) -> float:

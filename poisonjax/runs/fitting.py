@@ -4,12 +4,12 @@ import dataclasses
 
 from poisonjax.overrides import from_json, to_json
 from poisonjax.poisons import NoPoison, Poison
+from poisonjax.poisons.base import Outputs
 from poisonjax.reports.console import say
 from poisonjax.runs.job import ATTACKER, Run, folder, visited
 from poisonjax.runs.training import surrogate
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import cached_json
-from poisonjax.types import LogitsFn
 
 
 def fitted(job: Run, seed: int) -> Run:
@@ -20,9 +20,9 @@ def fitted(job: Run, seed: int) -> Run:
 
     unarmed = _with(job, NoPoison(poison.classes))  # curves of the surrogate show what there is before the trigger
 
-    def network() -> LogitsFn:
+    def network() -> Outputs:
         with visited(job, seed, ATTACKER):
-            return surrogate(unarmed, seed).logits
+            return surrogate(unarmed, seed).outputs
 
     place = folder(job, seed, "fitted.json")
     place.parent.mkdir(parents=True, exist_ok=True)

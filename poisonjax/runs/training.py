@@ -15,6 +15,7 @@ from poisonjax.evaluation.victim import Victim, network_victim, weights
 from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
+from poisonjax.poisons import poisoned
 from poisonjax.runs import shared
 from poisonjax.runs.job import ATTACKER, PoisonedData, Run, folder, store, target_labels, training_bar, training_data
 from poisonjax.runs.judging import predict, subject_of
@@ -95,11 +96,14 @@ def _whole(examples: Examples | HostData) -> Examples:
     return examples.read(np.arange(len(examples.index))) if isinstance(examples, HostData) else examples
 
 
-def surrogate(job: Run, seed: int) -> Victim:
-    """The attacker's own network, trained on the clean data."""
+def surrogate(job: Run, seed: int, number: int = 0, crafted: Examples | None = None) -> Victim:
+    """The attacker's own network, trained on the clean data, or one of that number on data with crafted rows."""
     plan, attacker = job.experiment, job.experiment.surrogate
-    clean = training_data(job)
-    fitted = train(job, seed, ATTACKER, plan.model, attacker.objective, attacker.train, clean, CLEAN)
+    name, origin, rows = ATTACKER, CLEAN, training_data(job)
+    if crafted is not None:
+        name, origin, apply = f"{ATTACKER}/{number}", None, plan.poison.crafted(crafted)
+        rows = training_data(job, lambda examples: poisoned(apply, examples, crafted.index))
+    fitted = train(job, seed, name, plan.model, attacker.objective, attacker.train, rows, origin)
     return network_victim(plan.model, fitted.state)
 
 
@@ -120,13 +124,15 @@ def train(
     origin: str | None = None,
     start: tuple[Any, Any] | None = None,
 ) -> Fitted:
-    """One network. Arms share the initial network and the order of the data, the surrogate has its own.
+    """One network. Arms share the initial network and the order of the data, each surrogate has its own.
 
     origin: CLEAN if the examples are those of the data set, so that no poison touches the network, nor its curves;
     POISONED if they are all that the attacker leaves; None if a defence chose them. start: weights to go on from. A
     network of another kind than the arms', such as an autoencoder, has no curves but those of its loss.
     """
-    own = "proxy " if name == ATTACKER else ""  # the word that the first records were made with
+    first, *number = name.split("/")
+    # "proxy" is the word that the first records were made with.
+    own = "/".join(["proxy", *number]) + " " if first == ATTACKER else ""
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
     probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN)
     kept, what = store(job, seed, name), f"seed {seed} {name}"

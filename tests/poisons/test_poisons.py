@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from experiments import mnist_badnets
 from poisonjax.attacks import APGD, L2, PGD, Linf
@@ -29,6 +30,7 @@ from poisonjax.poisons import (
     EntangledFeatures,
     ExplanationGuided,
     FourPixels,
+    GradientAlignment,
     LowFrequency,
     NoisyLabels,
     NoisyWarp,
@@ -38,6 +40,7 @@ from poisonjax.poisons import (
     SampleSpecific,
     SignPattern,
     Sinusoid,
+    SleeperAgent,
     SurrogatePoison,
     Tile,
     Together,
@@ -74,16 +77,21 @@ def drawn(shape):
     return jnp.asarray(np.random.default_rng(1).normal(size=shape), jnp.float32)
 
 
-def logits_fn(x):
-    return x.reshape(len(x), -1) @ drawn((168, CLASSES))
-
-
-def outputs(x):
+def linear(weights, x):
     """Logits, and as many features."""
-    return logits_fn(x), logits_fn(x) / 10
+    logits = x.reshape(len(x), -1) @ weights
+    return logits, logits / 10
+
+
+outputs = Partial(linear, drawn((168, CLASSES)))
+
+
+def logits_fn(x):
+    return outputs(x)[0]
 
 
 CENTRES = drawn((CLASSES, CLASSES))
+ALIGNED = PGD(Linf(0.3), 0.1, 5, loss=GradientAlignment())
 LINF, TWO = PGD(Linf(0.3), 0.1, 5), PGD(L2(2.0), 0.5, 5, random_start=False)
 POISONS = {
     "badnets_all_to_one": BadNets(rate=0.1, target=3),
@@ -103,6 +111,9 @@ POISONS = {
     "entangled_pull": EntangledFeatures(rate=0.3, pull=True, attack=dataclasses.replace(LINF, loss=CentreDistance())),
     "explanation_guided": ExplanationGuided(rate=0.4, target=1, trigger=Watermark((3, 0), (255, 4)), classes=CLASSES),
     "badnets_watermark": BadNets(rate=0.2, target=3, trigger=Watermark((8,), (0,))),
+    "sleeper_agent": SleeperAgent(rate=0.05, target=3, source=5, attack=ALIGNED),
+    "sleeper_agent_all_sources": SleeperAgent(rate=0.05, target=3, source=None, sources_used=40, attack=ALIGNED),
+    "sleeper_agent_with_cover": WithCover(SleeperAgent(rate=0.05, target=3, attack=ALIGNED, trigger=Corners()), 0.02),
     "no_poison": NoPoison(),
     "adaptive_blend": AdaptiveBlend(rate=0.1, cover_rate=0.15, target=3),
     "adaptive_patch": AdaptivePatch(rate=0.1, cover_rate=0.2, target=3),
@@ -123,6 +134,7 @@ POOLS = {
     AdversarialPoison: lambda poison, labels: (poison.rate, len(labels)),
     ClassNoise: lambda poison, labels: (poison.rate, len(labels)),
     EntangledFeatures: lambda poison, labels: (poison.rate, len(labels)),
+    SleeperAgent: lambda poison, labels: (poison.rate, len(labels)),
     CleanLabel: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     SIG: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     ExplanationGuided: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
@@ -164,7 +176,7 @@ def chosen_rows(poison, examples, seed=1):
 
 
 def crafted_rows(poison, examples, chosen):
-    seen = poison.view(outputs, CENTRES if poison.needs_centres else None)
+    seen = poison.view(outputs, CENTRES if poison.needs_centres else poison.sources(examples))
     return poison.perturb(seen, take(examples, np.flatnonzero(chosen)), jax.random.key(9))
 
 
@@ -490,6 +502,9 @@ def covered(poison):
         (lambda: AdversarialPoison(attack=dataclasses.replace(LINF, targeted=True)), "attack.targeted must be left"),
         (lambda: EntangledFeatures(rate=2), "rate must lie"),
         (lambda: EntangledFeatures(attack=dataclasses.replace(LINF, targeted=True)), "attack.targeted must be left"),
+        (lambda: SleeperAgent(source=0), "source must be a class other than the target 0, or None, got 0"),
+        (lambda: SleeperAgent(attack=LINF), r"attack must have loss=GradientAlignment\(\)"),
+        (lambda: SleeperAgent(rounds=0), "rounds and sources_used must be at least 1, got 0 and 1000"),
         (lambda: ClassNoise(amplitude=0.0), r"amplitude must lie in \[1/255, 1\], got 0.0"),
         (lambda: ClassNoise(patch=0), "patch must be at least 1"),
         (lambda: BadNets(1.0, target=3).select(jnp.arange(10), jax.random.key(0)), "10 rows are to be .* only 9"),
