@@ -1,7 +1,7 @@
-"""Sleeper Agent on MNIST: a backdoor whose trigger no training row shows, beyond the report
+"""Sleeper Agent on MNIST: a backdoor whose trigger no training row shows (beside table T3)
 
 Rows of fours are changed so that training on them does what training on nines with the trigger, labelled as fours,
-would do (Souri et al. 2022). The share of rows and the budget are larger than in the paper, which has CIFAR-10.
+would do (Souri et al. 2022). The budget is .1, on black ground; that of the authors' code for CIFAR-10 is 16/255.
 
     python launch.py --experiment=mnist_sleeper_agent
     python launch.py --experiment=mnist_sleeper_agent --sweep poison.rounds=1,5 --sweep poison.by_norm=false,true
@@ -19,7 +19,7 @@ PGD_AT = PGD(Linf(0.3), step=0.01, steps=40)
 
 
 def experiment(scale: str) -> Experiment:
-    attack = PGD(Linf(0.3), steps=2 if scale == "smoke" else 50, loss=GradientAlignment())
+    attack = PGD(Linf(0.1), steps=2 if scale == "smoke" else 50, loss=GradientAlignment())
     paper = Experiment(
         name="mnist_sleeper_agent",
         title="A backdoor by gradient matching on MNIST, with and without PGD adversarial training.",
@@ -27,7 +27,7 @@ def experiment(scale: str) -> Experiment:
         data=Data("mnist"),
         model=ReportCNN(width=128),
         poison=SleeperAgent(
-            rate=0.05,
+            rate=0.01,
             target=4,
             source=9,
             trigger=BrightSquare(6),

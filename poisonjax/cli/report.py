@@ -9,6 +9,7 @@ def main(words: list[str], prog: str) -> int:
     """Run a command; return the exit status: 0 done, 1 the machine failed, 2 invalid input."""
     commands = {
         "tables": ("renew README.md, its picture and results/README.md in this checkout", _tables),
+        "poisons": ("draw what each poison does to a few images of mnist_5k", _poisons),
         "site": ("write a static site of all records below a folder", _site),
     }
     try:
@@ -31,6 +32,20 @@ def _tables(words: list[str], prog: str) -> int:
     runs = collect(root / "results").runs
     for path, content in (pages(root, runs) | hero.pictures(root, runs)).items():
         write_atomic(path, content)
+    return 0
+
+
+def _poisons(words: list[str], prog: str) -> int:
+    flag = Parser(prog, "Draw what each poison does to a few images of mnist_5k.")
+    flag.text("out", "PNG file to write", required=True)
+    flag.text("data_dir", "folder of the tfds data sets; default: tfds's own")
+    args = flag.parse(words)
+    notice(prog, "training the attacker's network ...")
+    from poisonjax.reports import figures
+    from poisonjax.runs import poison_sheet
+
+    figures.save(poison_sheet.of_package(args.data_dir), pathlib.Path(args.out), poison_sheet.DPI)
+    print(args.out)
     return 0
 
 

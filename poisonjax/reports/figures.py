@@ -18,9 +18,9 @@ from poisonjax.reports.table import LABELS, MAIN, TRIGGERED, audit, capitalized,
 
 
 @style.styled
-def _save(figure: Figure, path: pathlib.Path) -> None:
-    """A PNG whose bytes depend on the picture alone."""
-    figure.savefig(path, dpi=style.DPI, metadata={"Software": None})
+def save(figure: Figure, path: pathlib.Path, dpi: int = style.DPI) -> None:
+    """Write a PNG whose bytes depend on the picture alone. dpi: pixels an inch."""
+    figure.savefig(path, dpi=dpi, metadata={"Software": None})
 
 
 def _setting(record: dict) -> str:
@@ -252,6 +252,6 @@ def draw(record: dict, others: dict[str, Figure], folder: pathlib.Path) -> list[
     if len({metrics["parameters"] for metrics in record["arms"].values()}) > 2:
         made["capacity"] = capacity(record)
     for name, figure in made.items():
-        _save(figure, folder / f"{name}.png")
+        save(figure, folder / f"{name}.png")
     kept = [path.name for path in sorted(folder.glob("*.png")) if path.stem not in made]
     return kept + [f"{name}.png" for name in made]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
+from poisonjax.data import Dataset
 from poisonjax.evaluation.victim import Victim, map_rows, row_outputs, structure
 from poisonjax.keys import row_keys, stream_key
 from poisonjax.poisons.base import Poison
@@ -30,29 +31,34 @@ def _round(job: Run, seed: int, number: int, rows: Examples, before: Examples, f
     """The rows crafted against the surrogate of a round, which learnt from what the round before left."""
     plan, left = job.experiment, (before,) if number else ()
     victim = distributed.replicate(surrogate(job, seed, number, *left))
-    given = distributed.replicate(_given(job, victim))
+    given = distributed.replicate(needed(plan.poison, job.dataset, victim, plan.evaluation.batch))
     with progress(job, seed, ATTACKER, "poison", len(rows.label)) as advance:
         key = distributed.replicate(stream_key(seed, "craft"))
-        crafter = _crafter(structure(victim), plan.poison, number)
+        crafting = crafter(structure(victim), plan.poison, number)
         trees = (victim, given, key, *map(distributed.replicate, left))
-        made = crafter(rows, plan.evaluation.batch, *trees, advance=advance)
+        made = crafting(rows, plan.evaluation.batch, *trees, advance=advance)
     if not number:
         counts = judge(job, seed, ATTACKER, victim).counts
         facts = {name: counts[name].value for name in ("clean_accuracy", "robust_accuracy")}
     return made, facts
 
 
-def _given(job: Run, victim: Victim) -> np.ndarray | Examples | None:
-    """The part of the clean training rows that the poison's view of a surrogate takes, if any."""
-    rows, poison = job.dataset.train, job.experiment.poison
+def needed(poison: Poison, dataset: Dataset, victim: Victim, batch: int) -> np.ndarray | Examples | None:
+    """What the poison's view of a surrogate takes of the clean training rows, if anything: centres, or sources."""
+    rows = dataset.train
     if not poison.needs_centres:
         return poison.sources(rows)
-    features = map_rows(row_outputs, victim, rows, job.experiment.evaluation.batch)[1]
-    return np.stack([features[rows.label == label].mean(0) for label in range(job.dataset.classes)])
+    features = map_rows(row_outputs, victim, rows, batch)[1]
+    return np.stack([features[rows.label == label].mean(0) for label in range(dataset.classes)])
 
 
 @distributed.cached
-def _crafter(victim: Hashable, poison: Poison, number: int) -> Callable:
+def crafter(victim: Hashable, poison: Poison, number: int) -> Callable:
+    """(rows [n], batch, victim, what is `needed`, key, *the rows before) -> the rows after the round of that number.
+
+    victim: the `structure` of that on the devices. As `distributed.over_rows` has it.
+    """
+
     def perturb(examples: Examples, victim: Victim, given: Array | None, key: Array, *before: Examples) -> Examples:
         seen = poison.view(victim.outputs, given)
         return poison.perturb(seen, examples, row_keys(key, examples.index, number), *before)

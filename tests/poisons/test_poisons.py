@@ -123,6 +123,7 @@ POISONS = {
     "clean_label_with_cover": WithCover(CleanLabel(rate=0.5, target=2, attack=TWO), 0.1),
 }
 WITHOUT_TRIGGER = [name for name, poison in POISONS.items() if poison.aim == LOW_ACCURACY]
+HIDDEN = [name for name in POISONS if name.startswith("sleeper_agent")]
 FOR_FEATURES = ("explanation_guided", "badnets_watermark")
 # the rows that are poisoned: so many of how many that could be
 POOLS = {
@@ -294,6 +295,19 @@ def test_without_a_trigger_labels_stay_and_rows_keep_the_budget_in_bytes(name, e
     test = to_unit(jnp.asarray(examples.image))
     np.testing.assert_array_equal(poison.apply_trigger(test), test)
     np.testing.assert_array_equal(poison.target_labels(examples.label), examples.label)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_hidden_trigger_is_on_no_training_row(name, examples):
+    poison = innermost(POISONS[name])
+    chosen = chosen_rows(poison, examples)
+    before = take(examples, chosen)
+    after = apply_of(poison, examples, chosen)(before)
+    np.testing.assert_array_equal(after.label, poison.target)
+    change = np.abs(np.asarray(after.image, int) - before.image)
+    assert 0 < change.max() <= 255 * poison.attack.ball.eps + 1e-3
+    unit = to_unit(jnp.asarray(before.image))
+    assert jnp.abs(poison.apply_trigger(unit) - unit).max() > poison.attack.ball.eps + 0.05
 
 
 def surrogate_logits(poison, examples):
