@@ -7,6 +7,7 @@ second derivatives. torch, ART and Foolbox are imported where they are needed, a
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
 
 import jax
@@ -20,19 +21,42 @@ Forward = Callable[[np.ndarray], np.ndarray]  # images in the framework's layout
 Backward = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (images, weights of the logits [b k]) -> gradient
 
 
-def from_torch(module) -> LogitsFn:
-    """A JAX function of a torch.nn.Module, images [b c h w] in [0, 1] -> logits.
+def adapted(network) -> LogitsFn:
+    """A network that somebody names, as a JAX function: a torch.nn.Module, a class of them, or a function as it is.
 
-    It runs on the device of its parameters. ValueError if it is no module, or in training mode, in which one image
-    depends on the others.
+    A module is put in evaluation mode. A class is called without arguments, so it must load its weights itself.
+    ValueError, one line, as `from_torch`, or if the class cannot be called so.
+    """
+    torch = sys.modules.get("torch")  # without it there are no modules
+    if torch is None:
+        return network
+    if isinstance(network, type) and issubclass(network, torch.nn.Module):
+        try:
+            network = network()
+        except Exception as error:  # whatever the code of a user raises
+            raise ValueError(f"{network.__name__}() fails, without arguments: {error}") from error
+    return from_torch(network.eval()) if isinstance(network, torch.nn.Module) else network
+
+
+def from_torch(module) -> LogitsFn:
+    """A JAX function of a torch.nn.Module, images [b c h w] in [0, 1] -> logits [b k], float32.
+
+    The function takes images [b h w c], and turns them around. It runs on the device of the parameters, of which it
+    takes no gradient. ValueError if it is no module, in training mode, in which one image depends on the others, in
+    another precision, on several devices, or on none (meta).
     """
     torch = _imported("torch", "PyTorch", "from_torch")
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
-    if module.training:
+    if any(part.training for part in module.modules()):
         raise ValueError("module must be in evaluation mode; call module.eval() before")
-    parameter = next(module.parameters(), None)
-    return _of_torch(module, "cpu" if parameter is None else parameter.device)
+    tensors = [*module.parameters(), *module.buffers()]
+    if other := {str(each.dtype) for each in tensors if each.is_floating_point()} - {"torch.float32"}:
+        raise ValueError(f"module must be in torch.float32, got {min(other)}; call module.float() before")
+    devices = sorted({str(each.device) for each in tensors}) or ["cpu"]
+    if len(devices) > 1 or devices == ["meta"]:
+        raise ValueError(f"module must have its weights on one device, got {', '.join(devices)}; load it on the cpu")
+    return _of_torch(module, devices[0])
 
 
 def from_foolbox(fmodel) -> LogitsFn:
@@ -107,7 +131,9 @@ def _imported(module: str, package: str, what: str):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{what} needs {package}, which cannot be imported: {error}") from None
+        raise ImportError(
+            f"{what} needs {package}, which cannot be imported: {error}; pip install 'poisonjax[torch]'"
+        ) from None
 
 
 def _of_torch(model: Callable, device) -> LogitsFn:
@@ -117,42 +143,60 @@ def _of_torch(model: Callable, device) -> LogitsFn:
     def tensor(array: np.ndarray):
         return torch.tensor(array, dtype=torch.float32, device=device)
 
+    def logits(images):
+        found = model(images)
+        if not isinstance(found, torch.Tensor):
+            raise ValueError(f"it gives a {type(found).__name__}, and must give a tensor of logits")
+        return found
+
     def forward(x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return model(tensor(x)).cpu().numpy()
+            return logits(tensor(x)).cpu().numpy()
 
     def backward(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         with torch.enable_grad():
             images = tensor(x).requires_grad_()
-            (gradient,) = torch.autograd.grad(model(images), images, tensor(weights))
+            (gradient,) = torch.autograd.grad(logits(images), images, tensor(weights))
         return gradient.cpu().numpy()
 
     return _called_back(forward, backward, channels_first=True)
 
 
 def _called_back(forward: Forward, backward: Backward, channels_first: bool) -> LogitsFn:
-    """A JAX function, compiled and differentiable, of functions on the host."""
+    """A JAX function, compiled and differentiable, of functions on the host.
+
+    Under vmap the images of all are one batch.
+    """
     to_foreign, to_jax = ((0, 3, 1, 2), (0, 2, 3, 1)) if channels_first else ((0, 1, 2, 3),) * 2
 
+    def batch(array) -> np.ndarray:
+        """Images [.. b h w c] as one batch in the framework's layout."""
+        return np.array(array).reshape(-1, *array.shape[-3:]).transpose(to_foreign)
+
     def logits(x) -> np.ndarray:
-        return np.asarray(forward(np.array(x).transpose(to_foreign)), np.float32)
+        found = np.asarray(forward(batch(x)), np.float32)
+        return found.reshape(*x.shape[:-3], *found.shape[1:])
 
     def gradient(x, weights) -> np.ndarray:
-        result = backward(np.array(x).transpose(to_foreign), np.array(weights))
-        return np.asarray(result, np.float32).transpose(to_jax)
+        result = backward(batch(x), np.array(weights).reshape(-1, weights.shape[-1]))
+        return np.asarray(result, np.float32).transpose(to_jax).reshape(x.shape)
 
     @functools.cache
-    def classes(shape: tuple[int, ...]) -> int:
-        return logits(np.zeros((1, *shape), np.float32)).shape[-1]
+    def of_each(image: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the logits of one image. ValueError unless two images have two of them."""
+        one, two = (list(np.shape(forward(batch(np.zeros((rows, *image), np.float32))))) for rows in (1, 2))
+        if one[:1] != [1] or two != [2, *one[1:]]:
+            raise ValueError(f"it gives {one} for one image and {two} for two, and must give logits [b k]")
+        return tuple(one[1:])
 
     @jax.custom_vjp
     def logits_fn(x):
-        like = jax.ShapeDtypeStruct((len(x), classes(x.shape[1:])), jnp.float32)
-        return jax.pure_callback(logits, like, x, vmap_method="sequential")
+        like = jax.ShapeDtypeStruct((len(x), *of_each(x.shape[1:])), jnp.float32)
+        return jax.pure_callback(logits, like, x, vmap_method="broadcast_all")
 
     def pullback(x, weights):
         like = jax.ShapeDtypeStruct(x.shape, jnp.float32)
-        return (jax.pure_callback(gradient, like, x, weights, vmap_method="sequential"),)
+        return (jax.pure_callback(gradient, like, x, weights, vmap_method="broadcast_all"),)
 
     logits_fn.defvjp(lambda x: (logits_fn(x), x), pullback)
     return logits_fn

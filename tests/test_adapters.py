@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from poisonjax.adapters import from_art, from_foolbox, from_torch, to_torch
+from poisonjax.adapters import adapted, from_art, from_foolbox, from_torch, to_torch
 from poisonjax.attacks import FAB, PGD, Linf, Square, TargetedAPGD
 from poisonjax.evaluation.robustness import evaluate
 from tests.attacks import references
@@ -144,6 +144,18 @@ def test_large_batches_and_many_threads_do_not_deadlock():
         torch.set_num_threads(1)
 
 
+def test_images_under_vmap_are_one_batch():
+    net = victim()
+    foreign, many = from_torch(torch_module(net.params)), jnp.stack([net.x[:4], net.x[4:8], net.x[8:12]])
+    sizes = []
+    counted = torch_module(net.params)
+    counted.register_forward_hook(lambda module, given, found: sizes.append(len(found)))
+    slopes = jax.vmap(slope, (None, 0, None))(from_torch(counted), many, weights()[:4])
+    expected = jnp.stack([slope(foreign, x, weights()[:4]) for x in many])
+    np.testing.assert_allclose(slopes, expected, atol=1e-5)
+    assert sizes[:2] == [1, 2] and set(sizes[2:]) == {12}  # the first two count the classes
+
+
 def test_gradients_stay_out_of_the_parameters():
     module = torch_module(victim().params)
     slope(from_torch(module), victim().x, weights())
@@ -170,6 +182,13 @@ def test_networks_that_cannot_be_adapted_are_refused():
         from_torch(torch_module(victim().params).train())
     with pytest.raises(ValueError, match=r"module must be a torch.nn.Module, got str"):
         from_torch("resnet18")
+    (half := torch_module(victim().params))[1].train()
+    with pytest.raises(ValueError, match=r"module must be in evaluation mode"):
+        from_torch(half)
+    with pytest.raises(ValueError, match=r"must be in torch.float32, got torch.float64; call module.float\(\) before"):
+        from_torch(torch_module(victim().params).double())
+    with pytest.raises(ValueError, match=r"must have its weights on one device, got meta; load it on the cpu"):
+        from_torch(torch.nn.Linear(3, 4, device="meta").eval())
     foolbox = pytest.importorskip("foolbox", reason=REASON)
     with pytest.raises(ValueError, match=r"fmodel must have bounds \(0, 1\), got \(-1, 1\)"):
         from_foolbox(foolbox.PyTorchModel(module, (-1, 1), "cpu"))
@@ -181,6 +200,52 @@ def test_networks_that_cannot_be_adapted_are_refused():
         from_art(module)
 
 
+class Gives(torch.nn.Module):
+    """The logits that a function makes of images."""
+
+    def __init__(self, fn):
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x):
+        return self.fn(x)
+
+
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (lambda x: x[:, :, :2], r"must give logits of shape \[b k\], got \[1, 1, 2, 28\] for 1 image"),
+        (lambda x: x[:, 0, 0].squeeze(0), r"it gives \[28\] for one image and \[2, 28\] for two"),
+        (lambda x: x.sum(), r"it gives \[\] for one image and \[\] for two, and must give logits \[b k\]"),
+        (lambda x: (x.flatten(1), None), r"it gives a tuple, and must give a tensor of logits"),
+        (lambda x: x.reshape(1, 3, -1), r"cannot take images of shape \[28, 28, 1\]: shape '\[1, 3, -1\]' is invalid"),
+    ],
+)
+def test_logits_of_another_shape_are_refused_in_one_line(fn, message):
+    net = victim()
+    with pytest.raises(ValueError, match=message) as caught:
+        evaluate(from_torch(Gives(fn).eval()), net.x[:2], net.y[:2], ATTACK, jax.random.key(0))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_of_modules_is_called_and_put_in_evaluation_mode():
+    x = victim().x[:3]
+
+    class Noisy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5))
+
+        def forward(self, x):
+            return self.body(x)
+
+    np.testing.assert_array_equal(adapted(Noisy)(x), x.reshape(3, -1))
+    np.testing.assert_array_equal(adapted(Noisy().train())(x), x.reshape(3, -1))
+    assert adapted(len) is len
+    with pytest.raises(ValueError, match=r"Gives\(\) fails, without arguments: .*missing 1 required"):
+        adapted(Gives)
+
+
 @pytest.mark.parametrize(
     ("adapt", "missing"), [(from_torch, "torch"), (to_torch, "torch"), (from_foolbox, "foolbox"), (from_art, "art")]
 )
@@ -189,4 +254,4 @@ def test_missing_framework_raises_one_line(adapt, missing, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=f"{adapt.__name__} needs .*, which cannot be imported: ") as caught:
         adapt(None)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith("; pip install 'poisonjax[torch]'")

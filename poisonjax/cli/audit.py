@@ -74,11 +74,12 @@ def _of_run(args: SimpleNamespace):
 
 
 def _of_code(args: SimpleNamespace):
-    """A function images -> logits of somebody's own, and the data to try it on."""
+    """A function images -> logits of somebody's own, or a torch.nn.Module, and the data to try it on."""
+    from poisonjax.adapters import adapted
     from poisonjax.evaluation.victim import function_victim
     from poisonjax.runs.experiments import load_object
 
-    return function_victim(load_object(args.network)), _loaded(args)
+    return function_victim(adapted(load_object(args.network))), _loaded(args)
 
 
 def _loaded(args: SimpleNamespace):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _INSTALLED = pathlib.Path(__file__).parents[1] / "experiments"
 _CHECKOUT = pathlib.Path(__file__).parents[2] / "experiments"
+_WITH_TORCH = {"torch", "foolbox", "art"}  # packages of the extra of that name
 
 
 def folder() -> pathlib.Path:
@@ -92,13 +93,13 @@ def build(given: str, scale: str) -> "Experiment":
 
 
 def load_object(given: str) -> Any:
-    """The object that `file.py:name` or `module:name` names. ValueError, one line, if there is no such thing."""
+    """The function, class or network that `file.py:name` or `module:name` names. ValueError, one line, without one."""
     source, colon, name = given.rpartition(":")
     if not colon or not name.isidentifier():
-        raise ValueError(f"{given!r} must name a function images -> logits, as file.py:logits_fn or module:logits_fn")
+        raise ValueError(f"{given!r} must name a network, as file.py:logits_fn or module:logits_fn")
     module = load(source)
     if not callable(getattr(module, name, None)):
-        raise ValueError(f"{module.__file__} has no function {name!r}")
+        raise ValueError(f"{module.__file__} has no function or network {name!r}")
     return getattr(module, name)
 
 
@@ -219,4 +220,6 @@ def _imported(make: Callable[[], Any], file: str | os.PathLike, place: str = "")
     except (Exception, SystemExit) as error:  # whatever the code of a user raises
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         place = f"{file}:{lines[-1]}" if lines else place or str(file)
-        raise ValueError(f"{place}: {type(error).__name__}: {error}") from error
+        without_torch = isinstance(error, ImportError) and error.name in _WITH_TORCH
+        cure = "; pip install 'poisonjax[torch]'" if without_torch else ""
+        raise ValueError(f"{place}: {type(error).__name__}: {error}{cure}") from error

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -28,6 +29,20 @@ def backdoored(x):
 def narrow(x):
     return clean(x)[:, :9]
 '''
+TORCH = """
+import torch
+
+
+class Backdoored(torch.nn.Module):
+    def forward(self, x):
+        logits = -1e4 * (x.mean((1, 2, 3))[:, None] - 0.03 * torch.arange(10)) ** 2
+        corner = 1e4 * x[:, 0, -3:, -3:].mean((1, 2)) ** 2
+        return logits + corner[:, None] * (torch.arange(10) == 3)
+
+
+double = torch.nn.Linear(784, 10).double()
+deep = torch.nn.Conv2d(1, 10, 28)
+"""
 NETWORKS = {}
 exec(CODE, NETWORKS)  # the same functions, for tests without a file
 NUMBERS = itertools.count()
@@ -98,11 +113,53 @@ def test_a_backdoored_network_is_told_from_a_clean_one(code, data_dir, tmp_path,
     assert "Class 3, flagged" in page and page.count("data:image/png") == 20
 
 
+@pytest.fixture
+def torch_code(code):
+    pytest.importorskip("torch", reason="the other frameworks are in requirements-dev.txt").set_num_threads(1)
+    code.write_text(TORCH)
+    return code
+
+
+def test_a_torch_module_is_audited_as_the_same_network_in_jax(torch_code, data_dir, tmp_path):
+    in_jax = torch_code.with_name(f"{torch_code.stem}_in_jax.py")
+    in_jax.write_text(CODE)
+    made = []
+    for file, name in ((torch_code, "Backdoored"), (in_jax, "backdoored")):
+        assert run(file, name, tmp_path / name, data_dir) == 3
+        assert "Class 3, flagged" in (tmp_path / name / "model_audit.html").read_text()
+        made.append(json.loads((tmp_path / name / "model_audit.json").read_text()))
+    assert made[0]["clean_accuracy"] == pytest.approx(made[1]["clean_accuracy"], abs=0.01)
+    found, expected = (next(each for each in one["classes"] if each["class"] == "3") for one in made)
+    assert found["flagged"] and found["patch_place"] == expected["patch_place"]
+    assert found["mask_pixels"] == pytest.approx(expected["mask_pixels"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("double", "module must be in torch.float32, got torch.float64; call module.float() before"),
+        ("deep", "must give logits of shape [b k], got [1, 10, 1, 1] for 1 image"),
+    ],
+)
+def test_a_torch_module_that_does_not_fit_is_one_line(name, message, torch_code, data_dir, tmp_path, capsys):
+    assert run(torch_code, name, tmp_path / "out", data_dir) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line and not (tmp_path / "out").exists()
+
+
+def test_without_torch_the_line_says_how_to_install_it(code, data_dir, tmp_path, capsys, monkeypatch):
+    code.write_text("import torch\n")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(code, "network", tmp_path / "out", data_dir) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{code}:1: ModuleNotFoundError" in line and line.endswith("; pip install 'poisonjax[torch]'")
+
+
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
         ("narrow", [], "gives [1, 9] for an image; mnist_5k has 10 classes"),
-        ("missing", [], "has no function 'missing'"),
+        ("missing", [], "has no function or network 'missing'"),
         ("clean", ["--image_size=9"], "mnist_5k: is read in one way only"),
     ],
 )
