@@ -9,6 +9,7 @@ import numpy as np
 
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import Dataset
+from poisonjax.data.near_duplicates import NearDuplicates, near_duplicates
 from poisonjax.defences import MaskedDisagreement, RepeatedPatch, Reveal
 from poisonjax.experiment import Arm, Data, Evaluation, Experiment, loader
 from poisonjax.models import WongCNN
@@ -84,7 +85,8 @@ def run(
     rows = {name: load_arrays(folder / "run/seed0" / name / "rows.npz", Rows) for name in filters}
     found = findings(dataset, {name: (each.kept, each.suspicion) for name, each in rows.items()})
     said = verdict(dataset, found)
-    _write(folder, dataset, said, found, limits(len(dataset.train.label)), _facts(plan, record))
+    alike = near_duplicates(dataset.train)
+    _write(folder, dataset, said, found, alike, limits(len(dataset.train.label)), _facts(plan, record))
     return said, found
 
 
@@ -124,7 +126,13 @@ def _removed(arm: dict) -> int:
 
 
 def _write(
-    folder: pathlib.Path, dataset: Dataset, said: Verdict, found: list[Finding], cannot: list[str], facts: dict
+    folder: pathlib.Path,
+    dataset: Dataset,
+    said: Verdict,
+    found: list[Finding],
+    alike: list[NearDuplicates],
+    cannot: list[str],
+    facts: dict,
 ) -> None:
     """All files; keep.npy is a mask of the training rows."""
     keep = np.ones(len(dataset.train.label), bool)
@@ -135,8 +143,8 @@ def _write(
         "keep.npy": content.getvalue(),
         "suspicious.csv": tables.to_csv(dataset, found),
         "audit.sarif": tables.to_sarif(dataset, found),
-        "audit.html": page.render(dataset, said, found, cannot, facts),
-        "audit.json": tables.to_json(dataset, said, found, cannot, facts),
+        "audit.html": page.render(dataset, said, found, alike, cannot, facts),
+        "audit.json": tables.to_json(dataset, said, found, alike, cannot, facts),
     }
     for name, text in files.items():
         write_atomic(folder / name, text)

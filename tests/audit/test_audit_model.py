@@ -108,6 +108,7 @@ def test_a_backdoored_network_is_told_from_a_clean_one(code, data_dir, tmp_path,
     assert run(code, "backdoored", tmp_path / "bad", data_dir) == 3
     assert "looks backdoored: its target is class 3." in capsys.readouterr().out
     made = json.loads((tmp_path / "bad" / "model_audit.json").read_text())
+    assert made["tags"] == ["AML.T0018", "OWASP-LLM04:2025"]
     assert made["suspicious"] and [each["class"] for each in made["classes"] if each["flagged"]] == ["3"]
     page = (tmp_path / "bad" / "model_audit.html").read_text()
     assert "Class 3, flagged" in page and page.count("data:image/png") == 20

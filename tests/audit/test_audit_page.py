@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from poisonjax.data import from_arrays
+from poisonjax.data.near_duplicates import near_duplicates
 from poisonjax.reports.audit import page, tables
 from poisonjax.reports.audit.findings import Finding, findings, suspicious_rows, verdict
 
@@ -54,16 +55,16 @@ def test_a_patch_that_most_rows_share_is_told():
 def test_names_are_escaped_in_the_page():
     data = dataset()
     found = findings(data, {"reveal": made(1, 3)})
-    html = page.render(data, verdict(data, found), found, [EVIL], FACTS)
+    html = page.render(data, verdict(data, found), found, near_duplicates(data.train), [EVIL], FACTS)
     assert EVIL not in html and "&lt;script&gt;" in html
 
 
 def test_the_documents_are_valid_and_deterministic():
     data, found = dataset(), [Finding("reveal", 1, np.array([3]), np.array([2.0]), 100, None)]
     said = verdict(data, found)
-    texts = [tables.to_json(data, said, found, [], FACTS), tables.to_sarif(data, found), tables.to_csv(data, found)]
+    texts = [tables.to_json(data, said, found, [], [], FACTS), tables.to_sarif(data, found), tables.to_csv(data, found)]
     assert texts == [
-        tables.to_json(data, said, found, [], FACTS),
+        tables.to_json(data, said, found, [], [], FACTS),
         tables.to_sarif(data, found),
         tables.to_csv(data, found),
     ]
@@ -72,3 +73,35 @@ def test_the_documents_are_valid_and_deterministic():
     }  # fmt: skip
     assert json.loads(texts[1])["version"] == "2.1.0"
     assert texts[2].splitlines()[1].startswith("3,row 3,1,")
+
+
+def test_near_duplicates_are_in_the_page_and_the_document_and_not_in_the_verdict():
+    data = dataset()
+    data.train.image[[20, 31, 50]] = data.train.image[7]
+    data.train.image[90] = data.train.image[40]
+    alike = near_duplicates(data.train)
+    document = json.loads(tables.to_json(data, verdict(data, []), [], alike, [], FACTS))
+    assert not document["suspicious"] and document["near_duplicates"] == {
+        "distance": 0.03,
+        "rows": 6,
+        "groups_with_different_labels": 1,
+        "groups": [
+            {"rows": [7, 20, 31, 50], "files": ["row 7", "row 20", "row 31", "row 50"], "labels": [1, 0, 1, 0]},
+            {"rows": [40, 90], "files": ["row 40", "row 90"], "labels": [0, 0]},
+        ],
+    }
+    html = page.render(data, verdict(data, []), [], alike, [], FACTS)
+    assert (
+        "Label disagreement among near-duplicates: 1 group." in html
+        and "rows of classes &lt;script" in html
+        and "labels disagree</h3>" in html
+    )
+    assert html.count("data:image/png") == 6 and "row 50, class cat" in html and EVIL not in html
+
+
+def test_alarms_carry_the_names_of_atlas_and_owasp():
+    data, names = dataset(), ["AML.T0020", "OWASP-LLM04:2025"]
+    (log,) = json.loads(tables.to_sarif(data, []))["runs"]
+    rules = log["tool"]["driver"]["rules"]
+    assert rules and all(rule["properties"]["tags"] == ["security", *names] for rule in rules)
+    assert json.loads(tables.to_json(data, verdict(data, []), [], [], [], FACTS))["tags"] == names

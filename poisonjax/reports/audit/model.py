@@ -8,10 +8,12 @@ import numpy as np
 from poisonjax.data import Dataset
 from poisonjax.defences import Inversion, Patches
 from poisonjax.reports.audit.page import Picture, picture, templates
+from poisonjax.reports.audit.tables import OWASP
 from poisonjax.reports.images import class_name
 from poisonjax.types import Examples
 
 FORMAT = 1  # of model_audit.json
+TAGS = ("AML.T0018", OWASP)  # the former: Manipulate AI Model, of MITRE ATLAS
 LIMITS = (
     "A trigger that is no patch of a few pixels at one place and no small change, such as one over the whole image, a "
     "warp, or one at random places.",
@@ -87,6 +89,7 @@ def to_json(report: Report) -> str:
         "network": report.name,
         "suspicious": report.suspicious,
         "verdict": report.verdict,
+        "tags": TAGS,
         "limits": LIMITS,
         "dataset": {"name": report.dataset.name, "sha256": report.dataset.sha256},
         "images": report.images,

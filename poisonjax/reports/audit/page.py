@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image
 
 from poisonjax.data import Dataset
+from poisonjax.data.near_duplicates import DISTANCE, NearDuplicates
 from poisonjax.reports.audit.findings import FILTERS, Finding, Verdict
 from poisonjax.reports.audit.tables import row_name
 from poisonjax.reports.images import class_name, magnification, perturbation
 
 SHOWN, BESIDE = 24, 8  # pictures of rows that were found, and of others of their class
+ALIKE = 12  # groups of near-duplicates, and pictures of each
 
 
 class Picture(NamedTuple):
@@ -36,6 +38,14 @@ class Group(NamedTuple):
     difference: Picture | None
 
 
+class Alike(NamedTuple):
+    """Near-duplicates as the page shows them."""
+
+    title: str
+    disagree: bool
+    pictures: list[Picture]
+
+
 def templates() -> jinja2.Environment:
     """The templates of audits, which escape names."""
     return jinja2.Environment(
@@ -47,15 +57,48 @@ def templates() -> jinja2.Environment:
     )
 
 
-def render(dataset: Dataset, said: Verdict, found: Sequence[Finding], limits: Sequence[str], facts: dict) -> str:
+def render(
+    dataset: Dataset,
+    said: Verdict,
+    found: Sequence[Finding],
+    alike: Sequence[NearDuplicates],
+    limits: Sequence[str],
+    facts: dict,
+) -> str:
     """The page. facts: what `tables.to_json` takes."""
+    about = {
+        "groups": [_group(dataset, each) for each in found],
+        "alike": [_alike(dataset, each) for each in alike[:ALIKE]],
+        "copies": sum(len(each.rows) for each in alike),
+        "copied": len(alike),
+        "disagreeing": sum(each.disagree for each in alike),
+        "distance": DISTANCE,
+    }
     return (
         templates()
         .get_template("audit.html")
-        .render(
-            dataset=dataset, verdict=said, groups=[_group(dataset, each) for each in found], limits=limits, facts=facts
-        )
+        .render(dataset=dataset, verdict=said, limits=limits, facts=facts, **about)
     )
+
+
+def _alike(dataset: Dataset, found: NearDuplicates) -> Alike:
+    names = [class_name(label, dataset.label_names) for label in dict.fromkeys(found.labels.tolist())]
+    shown = list(dict.fromkeys([*_each_label(found), *found.rows[:ALIKE].tolist()]))[:ALIKE]
+    pictures = [
+        picture(
+            dataset.train.image[place],
+            f"{row_name(dataset, place)}, class {class_name(int(dataset.train.label[place]), dataset.label_names)}",
+        )
+        for place in shown
+    ]
+    whose = f"class {names[0]}" if len(names) == 1 else f"classes {', '.join(names[:5])}"
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return Alike(f"{len(found.rows):,} rows of {whose}{more}", found.disagree, pictures)
+
+
+def _each_label(found: NearDuplicates) -> list[int]:
+    """The first row of each label, so that labels that differ are seen."""
+    return found.rows[np.sort(np.unique(found.labels, return_index=True)[1])].tolist()
 
 
 def _group(dataset: Dataset, found: Finding) -> Group:

@@ -6,15 +6,24 @@ import json
 from collections.abc import Sequence
 
 from poisonjax.data import Dataset
+from poisonjax.data.near_duplicates import DISTANCE, NearDuplicates
 from poisonjax.reports.audit.findings import FILTERS, Finding, Verdict
 from poisonjax.reports.images import class_name
 
 FORMAT = 1  # of audit.json
 SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-ATLAS = "AML.T0020"  # Poison Training Data, of MITRE ATLAS
+OWASP = "OWASP-LLM04:2025"  # Data and Model Poisoning, of the OWASP Top 10 for LLM Applications
+TAGS = ("AML.T0020", OWASP)  # the former: Training Data Poisoning, of MITRE ATLAS
 
 
-def to_json(dataset: Dataset, said: Verdict, found: Sequence[Finding], limits: Sequence[str], facts: dict) -> str:
+def to_json(
+    dataset: Dataset,
+    said: Verdict,
+    found: Sequence[Finding],
+    alike: Sequence[NearDuplicates],
+    limits: Sequence[str],
+    facts: dict,
+) -> str:
     """The document of audit.json. facts: settings, measurements and environment, JSON-able."""
     data = {
         "name": dataset.name,
@@ -27,9 +36,11 @@ def to_json(dataset: Dataset, said: Verdict, found: Sequence[Finding], limits: S
         "format": FORMAT,
         "suspicious": said.suspicious,
         "verdict": said.sentence,
+        "tags": TAGS,
         "limits": list(limits),
         "dataset": data,
         "findings": [_summary(dataset, each) for each in found],
+        "near_duplicates": _alike(dataset, alike),
         **facts,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -44,6 +55,23 @@ def _summary(dataset: Dataset, found: Finding) -> dict:
         "rows": len(found.rows),
         "of": found.of,
         "patch": found.patch and found.patch._asdict(),
+    }
+
+
+def _alike(dataset: Dataset, alike: Sequence[NearDuplicates]) -> dict:
+    """Groups of rows with almost the same image, those with different labels first."""
+    return {
+        "distance": DISTANCE,
+        "rows": sum(len(each.rows) for each in alike),
+        "groups_with_different_labels": sum(each.disagree for each in alike),
+        "groups": [
+            {
+                "rows": dataset.train.index[each.rows].tolist(),
+                "files": [row_name(dataset, place) for place in each.rows],
+                "labels": each.labels.tolist(),
+            }
+            for each in alike
+        ],
     }
 
 
@@ -74,7 +102,7 @@ def to_sarif(dataset: Dataset, found: Sequence[Finding]) -> str:
     alarms = [each for each in found if each.alarming]
     rules = [{"id": name, "shortDescription": {"text": f"Rows that {why}."}} for name, why in FILTERS.items()]
     for rule in rules:
-        rule["properties"] = {"tags": ["security", ATLAS]}
+        rule["properties"] = {"tags": ["security", *TAGS]}
     driver = {"name": "poisonjax", "rules": rules}
     results = [_result(dataset, each, place) for each in alarms for place in each.rows]
     return json.dumps(
