@@ -1,8 +1,11 @@
 """Images/s of a PGD adversarial training step on this machine: our convolutions and pool against flax's own.
 
     python -m benchmarks.convolutions --steps=40 --batch=128
+    python -m benchmarks.convolutions --steps=10 --batch=250 --bfloat16
 
-Both networks have the same parameters and take turns in one run, so that the ratio is valid on a busy machine.
+All networks have the same parameters and take turns in one run, so that the ratio to the first, in brackets, is valid
+on a busy machine. With --bfloat16 it is ours in float32 against ours in bfloat16, and in bfloat16 with all convolutions
+as matrix products, for which some processors have units of their own.
 """
 
 import argparse
@@ -17,7 +20,7 @@ import optax
 from flax import linen as nn
 
 from poisonjax.attacks import PGD, Linf
-from poisonjax.models import MadryCNN, ReportCNN, WongCNN, mnist
+from poisonjax.models import MadryCNN, ReportCNN, WongCNN, mnist, ops
 from poisonjax.runtime import compilation
 from poisonjax.training import AdversarialTraining, initial_state, make_train_step
 from poisonjax.types import Examples
@@ -58,19 +61,41 @@ def with_flax(model: nn.Module, steps: int, batch: int) -> Callable[[], object]:
         return compiled_step(model, steps, batch)
 
 
+def with_products(model: nn.Module, steps: int, batch: int) -> Callable[[], object]:
+    """The same training step with every convolution as matrix products."""
+    with mock.patch.object(ops, "_as_product", lambda x, kernel: True):
+        return compiled_step(model, steps, batch)
+
+
+def against_flax(model: type[nn.Module], steps: int, batch: int) -> dict[str, Callable[[], object]]:
+    return {"flax": with_flax(model(), steps, batch), "ours": compiled_step(model(), steps, batch)}
+
+
+def in_bfloat16(model: type[nn.Module], steps: int, batch: int) -> dict[str, Callable[[], object]]:
+    half = model(dtype="bfloat16")
+    return {
+        "float32": compiled_step(model(), steps, batch),
+        "bfloat16": compiled_step(half, steps, batch),
+        "as products": with_products(half, steps, batch),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=5, help="of PGD (default: 5)")
     parser.add_argument("--batch", type=int, default=64, help="images (default: 64)")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs, of which the median is shown (default: 3)")
+    parser.add_argument("--bfloat16", action="store_true", help="ours in bfloat16 instead of flax against ours")
     args = parser.parse_args()
     print(f"jax {jax.__version__} on {jax.devices()[0]}, PGD-{args.steps}, batch {args.batch}: images/s")
-    for model in (WongCNN(), MadryCNN(), ReportCNN()):
-        programs = [with_flax(model, args.steps, args.batch), compiled_step(model, args.steps, args.batch)]
-        theirs, ours = (args.batch / median for median in race(programs, args.repeats))
-        print(
-            f"{type(model).__name__:10} flax {theirs:8.1f}   ours {ours:8.1f}   ratio {ours / theirs:5.1f}", flush=True
-        )
+    for model in (WongCNN, MadryCNN, ReportCNN):
+        programs = (in_bfloat16 if args.bfloat16 else against_flax)(model, args.steps, args.batch)
+        medians = race(list(programs.values()), args.repeats)
+        cells = [
+            f"{name} {args.batch / of:8.1f} ({medians[0] / of:4.2f})"
+            for name, of in zip(programs, medians, strict=True)
+        ]
+        print(f"{model.__name__:10} {'   '.join(cells)}", flush=True)
 
 
 if __name__ == "__main__":
