@@ -211,8 +211,10 @@ def test_the_phase_diagram_on_the_page_is_that_of_its_records():
 
 def test_every_training_on_the_poisons_of_the_report_is_on_the_page_as_recorded():
     metrics = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
+    whole = (ROOT / "results" / "full" / name / "record.json" for name in ("mnist_badnets", "mnist_clean_label"))
     points = [arms for _, arms in swept("mnist_removes_or_reveals")]
     assert points
+    points += [json.loads(path.read_text())["arms"] for path in whole]
     for name, arm in [each for arms in points for each in arms.items()]:
         rows = removed(arm) if "clean_rows_removed" in arm else "–"
         assert f"| {' | '.join([f'`{name}`', *(percent(arm, metric) for metric in metrics), rows])} |" in REVEALS
