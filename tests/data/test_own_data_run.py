@@ -128,10 +128,10 @@ def whole(classes: int, rows: int = 40) -> data.Dataset:
 @pytest.mark.parametrize("name", experiments.names())
 @pytest.mark.parametrize("classes", [4, 20])
 def test_every_experiment_takes_the_classes_of_other_data(name, classes):
-    setting = [
-        "data.name=npz:own",
-        *(["poison.target=0"] if hasattr(experiments.build(name, "small").poison, "target") else []),
-    ]
+    classes_of = {"target": "0", "source": "none"}  # which other data may not have
+    poison = experiments.build(name, "small").poison
+    fitting = [f"poison.{field}={value}" for field, value in classes_of.items() if hasattr(poison, field)]
+    setting = ["data.name=npz:own", *fitting]
     plan = experiments.configured(name, "small", setting, lambda _: whole(classes))
     models = {plan.model_of(arm).classes for arm in plan.arms}
     assert models == {classes} == {plan.poison.classes} and not plan.reported and plan.data.name == "npz:own"
