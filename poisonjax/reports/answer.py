@@ -199,7 +199,21 @@ def headline(found: list[Case]) -> str:
     if not found:
         return "No poison was tried."
     lines = "\n".join(f"- {sentence}" for _, sentence in sentences(found))
-    return f"{lines}\n\n{measures(found)} after it; control: without the poison."
+    return f"{lines}\n\n{measures(found)} after it; control: without the poison.{budgets(found)}"
+
+
+def budgets(found: list[Case]) -> str:
+    """A sentence on the balls of the defence in question, by data set, with a space before it; "" without any.
+
+    Another ball may have another fate, as one that covers the trigger.
+    """
+    places = {}
+    for case in found:
+        ball = (_asked(case)["objective"].get("attack") or {}).get("ball") or {}
+        if "eps" in ball:
+            places.setdefault(f"{ball['type']} {ball['eps']:.3g}", {})[case.run.record["dataset"]["name"]] = None
+    where = "; ".join(f"{ball} on {_listed(list(names))}" for ball, names in places.items())
+    return f" The budget of the adversarial training: {where}." if where else ""
 
 
 def sentences(found: list[Case]) -> list[tuple[str, str]]:
@@ -224,10 +238,15 @@ def _grouped(
 
 def defence(case: Case) -> str:
     """The defence in question: PGD adversarial training, or else the name of its arm."""
-    settings = next(arm for arm in arms.arms(case.run.record) if arm["name"] == case.asked.arm)
+    settings = _asked(case)
     attack, alone = settings["objective"].get("attack"), settings.get("defence") is None
     plain = settings["objective"]["type"] == "AdversarialTraining" and attack and attack.get("type") == "PGD"
     return "PGD adversarial training" if plain and alone else case.asked.arm
+
+
+def _asked(case: Case) -> dict:
+    """The settings of the defence in question."""
+    return next(arm for arm in arms.arms(case.run.record) if arm["name"] == case.asked.arm)
 
 
 def _sentence(fate: str, by: str, effect: str, found: list[Case], outcome: Callable[[Case], Outcome]) -> str:
@@ -244,12 +263,17 @@ def _sentence(fate: str, by: str, effect: str, found: list[Case], outcome: Calla
 def _places(found: list[Case], outcome: Callable[[Case], Outcome]) -> str:
     """The data sets and poisons of the cases of one network, with their rates; only the span of more than two."""
     names = list(dict.fromkeys(case.run.record["dataset"]["name"] for case in found))
-    where = "on " + " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    where = f"on {_listed(names)}"
     if outcome(found[0]).fate not in VERBS:
         return f"{where} ({'; '.join(map(poison, found))})"
     if len(found) > 2:
         return f"{where} ({len(found)} cases: {_rates(found, outcome)})"
     return f"{where} ({'; '.join(f'{poison(case)} {_rates([case], outcome)}' for case in found)})"
+
+
+def _listed(names: list[str]) -> str:
+    """Names as in `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _rates(found: list[Case], outcome: Callable[[Case], Outcome]) -> str:

@@ -107,6 +107,15 @@ def test_a_defence_that_removes_what_the_one_in_question_does_not_has_a_sentence
     )
 
 
+def test_the_budget_of_the_defence_in_question_is_named(tmp_path):
+    made = a_record("mnist_badnets", 0.9)
+    (arm,) = (arm for arm in made["config"]["arms"] if arm["name"] == "pgd_at")
+    ball = {"type": "Linf", "eps": 0.3}
+    arm["objective"] = {"type": "AdversarialTraining", "attack": {"type": "PGD", "ball": ball}}
+    said = answer.headline(found(tmp_path, made))
+    assert said.endswith("The budget of the adversarial training: Linf 0.3 on mnist_5k.")
+
+
 def test_more_than_two_cases_of_a_network_are_a_span(tmp_path):
     names, rates = ("mnist_a", "mnist_b", "mnist_c"), (0.8, 0.99, 0.9)
     said = answer.headline(found(tmp_path, *map(a_record, names, rates)))

@@ -131,6 +131,7 @@ def index(found: Collection) -> dict:
         "report": REPORT if _of_the_report(found) else None,
         "sentences": answer.sentences(cases),
         "measures": answer.measures(cases),
+        "budgets": answer.budgets(cases),
         "matrix": views.matrix(cases),
         "variant": views.variant,
         "fates": [each for each in answer.MEANINGS if any(each in _fates(of) for of in cases)],
