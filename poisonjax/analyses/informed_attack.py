@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from poisonjax.attacks import Attack, evade, scaled
+from poisonjax.attacks.settings import check_counts
 from poisonjax.evaluation.analysis import Analysis, Subject, Table
 from poisonjax.evaluation.victim import REJECTED, Victim, structure
 from poisonjax.keys import row_keys
@@ -50,9 +51,7 @@ class InformedAttack(Analysis):
     heading: ClassVar[str] = "Attackers who know the defence"
 
     def __post_init__(self):
-        for field in ("images", "batch"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "images", "batch")
         if not self.temperatures or not all(each > 0 for each in self.temperatures):
             raise ValueError(f"temperatures must be at least one number above 0, got {self.temperatures}")
 

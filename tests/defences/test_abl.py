@@ -1,23 +1,15 @@
 """Anti-backdoor learning isolates a backdoor to one class and unlearns it; one to all classes it neither does."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from experiments import mnist_badnets
-from poisonjax.data.subsets import Stratified
 from poisonjax.defences import ABL, LocalAscent
 from poisonjax.defences.abl import Unlearning, lowest
-from poisonjax.experiment import Arm, Data
 from poisonjax.poisons import BadNets, BrightSquare
-from poisonjax.runs import runner
-from poisonjax.runs.job import Run
-from poisonjax.runs.training import defended
-from poisonjax.training import Adam, Training, cross_entropy
+from poisonjax.training import cross_entropy
 from poisonjax.training.objectives import Keys, Learner, Outputs
 
 LOGITS = np.array([[3.0, 1.0, 0.0], [0.0, 2.0, 0.5], [-2.0, 1.0, 1.0], [9.0, 0.0, 0.0]], np.float32)
@@ -88,29 +80,8 @@ def test_impossible_settings_are_refused(change, message):
 
 
 def repaired(workdir, data_dir, target):
-    """The arm, and (clean accuracy, attack success rate) before and after the unlearning."""
-    plan = mnist_badnets.experiment("smoke")
-    arm = Arm("abl", defence=DEFENCE)
-    plan = dataclasses.replace(
-        plan,
-        arms=(Arm("standard"), arm),
-        reported=(),
-        model=tiny.TwoLayers(hidden=32),
-        poison=BadNets(0.1, target, BrightSquare(5)),
-        data=Data("mnist_5k", Stratified(ROWS), Stratified(100)),
-        train=Training(batch=50, epochs=12, optimizer=Adam(4e-3)),
-    )
-    job = Run(plan, runner.load(plan, data_dir), workdir, "smoke")
-    found = defended(job, 0, arm, runner.poison_data(job, 0))
-    before = found.fitted.history[-1]
-    return found, (before["clean_accuracy"], before["attack_success_rate"]), rates(job, found.victim)
-
-
-def rates(job, victim):
-    test, poison = job.dataset.test, job.experiment.poison
-    image, wanted = jnp.asarray(test.image / 255, jnp.float32), np.asarray(poison.target_labels(test.label))
-    clean, triggered = (np.argmax(victim.logits(x), -1) for x in (image, poison.apply_trigger(image)))
-    return np.mean(clean == test.label), np.mean((triggered == wanted)[wanted != test.label])
+    """As `tiny.repaired`, of a backdoor to that class."""
+    return tiny.repaired(workdir, data_dir, DEFENCE, BadNets(0.1, target, BrightSquare(5)), ROWS)
 
 
 def test_a_backdoor_to_one_class_is_isolated_and_unlearnt(data_dir, tmp_path):

@@ -1,28 +1,20 @@
 """PBE goes on with the rows that agree; it erases a trigger that its budget covers, and keeps one that it does not."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from experiments import mnist_badnets
 from poisonjax.attacks import PGD, Linf
-from poisonjax.data.subsets import Stratified
 from poisonjax.defences import PBE
 from poisonjax.defences.pbe import agreement
-from poisonjax.experiment import Arm, Data
 from poisonjax.poisons import BadNets, BrightSquare
-from poisonjax.runs import runner
-from poisonjax.runs.job import Run
-from poisonjax.runs.training import defended
-from poisonjax.training import Adam, AdversarialTraining, Training
+from poisonjax.training import AdversarialTraining, Training
 from poisonjax.types import Examples
 
-BUDGET = 0.15
+ROWS, BUDGET = 600, 0.15
 ATTACK = PGD(Linf(BUDGET), steps=5)
 
 
@@ -70,28 +62,9 @@ def test_impossible_settings_are_refused(change, message):
 
 
 def repaired(workdir, data_dir, amplitude):
-    """The arm, and (clean accuracy, attack success rate) before and after, with a trigger of that amplitude."""
-    arm = Arm("pbe", defence=PBE(ATTACK, first=0.1, epochs=8))
-    plan = dataclasses.replace(
-        mnist_badnets.experiment("smoke"),
-        arms=(Arm("standard"), arm),
-        reported=(),
-        model=tiny.TwoLayers(hidden=32),
-        poison=BadNets(0.1, 0, BrightSquare(5, amplitude)),
-        data=Data("mnist_5k", Stratified(600), Stratified(100)),
-        train=Training(batch=50, epochs=12, optimizer=Adam(4e-3)),
-    )
-    job = Run(plan, runner.load(plan, data_dir), workdir, "smoke")
-    found = defended(job, 0, arm, runner.poison_data(job, 0))
-    before = found.fitted.history[-1]
-    return found, (before["clean_accuracy"], before["attack_success_rate"]), rates(job, found.victim)
-
-
-def rates(job, victim):
-    test, poison = job.dataset.test, job.experiment.poison
-    image, wanted = jnp.asarray(test.image / 255, jnp.float32), np.asarray(poison.target_labels(test.label))
-    clean, triggered = (np.argmax(victim.logits(x), -1) for x in (image, poison.apply_trigger(image)))
-    return np.mean(clean == test.label), np.mean((triggered == wanted)[wanted != test.label])
+    """As `tiny.repaired`, of a trigger of that amplitude."""
+    defence = PBE(ATTACK, first=0.1, epochs=8)
+    return tiny.repaired(workdir, data_dir, defence, BadNets(0.1, 0, BrightSquare(5, amplitude)), ROWS)
 
 
 def test_a_trigger_that_the_budget_covers_is_erased(data_dir, tmp_path):

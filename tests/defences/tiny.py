@@ -12,7 +12,7 @@ import numpy as np
 from experiments import mnist_badnets
 from poisonjax.data.subsets import Stratified
 from poisonjax.defences import Context
-from poisonjax.evaluation.victim import network_victim
+from poisonjax.evaluation.victim import Victim, network_victim
 from poisonjax.experiment import Arm, Data
 from poisonjax.models.network import Network
 from poisonjax.poisons import NoPoison
@@ -94,3 +94,29 @@ def poisoned(workdir, data_dir, poison) -> tuple[Context, np.ndarray]:
 
     context = Context(train, 10, 500, jax.random.key(0), fit, plan.model, plan.train)
     return context, np.isin(train.index, poisoning.rows)
+
+
+def repaired(workdir, data_dir, defence, poison, rows: int):
+    """An arm with a defence, on so many rows, and (clean accuracy, attack success rate) before and after the repair."""
+    arm = Arm("repaired", defence=defence)
+    plan = dataclasses.replace(
+        mnist_badnets.experiment("smoke"),
+        arms=(Arm("standard"), arm),
+        reported=(),
+        model=TwoLayers(hidden=32),
+        poison=poison,
+        data=Data("mnist_5k", Stratified(rows), Stratified(100)),
+        train=Training(batch=50, epochs=12, optimizer=Adam(4e-3)),
+    )
+    run = Run(plan, runner.load(plan, data_dir), workdir, "smoke")
+    found = defended(run, arm)
+    before = found.fitted.history[-1]
+    return found, (before["clean_accuracy"], before["attack_success_rate"]), rates(run, found.victim)
+
+
+def rates(run: Run, victim: Victim) -> tuple[float, float]:
+    """The clean accuracy and the attack success rate on the test images."""
+    (x, label), poison = images(run), run.experiment.poison
+    wanted = np.asarray(poison.target_labels(label))
+    clean, triggered = (np.argmax(victim.logits(shown), -1) for shown in (x, poison.apply_trigger(x)))
+    return np.mean(clean == label), np.mean((triggered == wanted)[wanted != label])
