@@ -70,7 +70,7 @@ def mnist(paper: Experiment, scale: str, small: Subset = All(), smoke: Subset = 
     small, smoke: the rows of mnist_5k that are trained on.
     """
     if scale == "paper":
-        return _judged(paper, 1000)
+        return _judged(paper, 500)
     if scale == "full":
         plan = dataclasses.replace(paper, model=WongCNN())
         return _judged(_trained(plan, Training(batch=100, epochs=10, optimizer=Adam(4e-3, Cosine()))), 500)
@@ -89,7 +89,7 @@ def cifar10(
     that of the smoke scale, WongCNN if not given. rows: of the training data at small scale.
     """
     if scale == "paper":
-        return _judged(paper, 1000)
+        return _judged(paper, 500)
     if scale == "full":
         plan = dataclasses.replace(paper, model=small or paper.model)
         return _judged(_trained(plan, Training(batch=100, epochs=12, optimizer=Adam(1e-3, Cosine()))), 500)

@@ -249,7 +249,7 @@ def test_the_full_scale_is_compared_and_says_in_what_it_differs(plan):
     plan = dataclasses.replace(plan, reported=(Reported("T", "pgd_at", "clean_accuracy", 0.9),))
     made = arms(0.9, 0.5, 0.0)
     rows = verdict.compare(plan, made, "full", [], verdict.gate(plan, made), NO_AUDIT)
-    assert rows[0]["verdict"] == "not_reproduced" and "ReportCNN after 20 epochs" in rows[0]["reason"]
+    assert rows[0]["verdict"] == "not_reproduced" and "ReportCNN after 8 epochs" in rows[0]["reason"]
     first, second, *_ = verdict.reasons(plan, rows, "full", [])
     assert first.startswith("at full scale data, poison and attacks are those of the report")
     assert second == f"T, pgd_at, clean_accuracy: {rows[0]['reason']}"
