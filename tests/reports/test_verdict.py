@@ -268,12 +268,13 @@ def test_estimates_grow_with_the_work(plan):
     plan = dataclasses.replace(plan, evaluation=judge, arms=ARMS)
     base = image_gradients(plan, 60000, 10000)
     twice = dataclasses.replace(plan, train=dataclasses.replace(plan.train, epochs=2 * plan.train.epochs))
-    train = 20 * 60000 * (4 * 2 + 2 * 40)
+    epochs, attacker = plan.train.epochs, plan.surrogate.train.epochs
+    train = epochs * 60000 * (4 * 2 + 2 * 40)
     assert image_gradients(twice, 60000, 10000) - base == train
     longer = Arm("pgd_at", AdversarialTraining(dataclasses.replace(AT.attack, steps=50)))
     more = image_gradients(dataclasses.replace(plan, arms=(ARMS[0], longer, *ARMS[2:])), 60000, 10000) - base
-    assert more == 20 * 60000 * 10
-    assert base == train + 10 * 60000 * 42 + 4 * 10000 * 40 + 1980 * 200
+    assert more == epochs * 60000 * 10
+    assert base == train + attacker * 60000 * 42 + 4 * 10000 * 40 + 1980 * 200
     autoattack = AutoAttack(Linf(0.3))
     judged = dataclasses.replace(judge, autoattack=autoattack, autoattack_images=100)
     extra = image_gradients(dataclasses.replace(plan, evaluation=judged), 60000, 10000) - base
