@@ -11,6 +11,7 @@ import numpy as np
 
 from poisonjax import data as datasets
 from poisonjax.attacks import AutoAttack, LossAttack
+from poisonjax.attacks.settings import check_counts
 from poisonjax.data import Dataset, Reading
 from poisonjax.data.subsets import All, Subset
 from poisonjax.defences.base import Defence
@@ -110,9 +111,7 @@ class Evaluation:
         for field in ("min_attack_success", "tolerance"):
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field} is a fraction and must lie in [0, 1], got {getattr(self, field)}")
-        for field in ("batch", "autoattack_images"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "batch", "autoattack_images")
 
 
 @dataclasses.dataclass(frozen=True)

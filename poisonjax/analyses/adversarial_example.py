@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.evaluation.analysis import Analysis, Subject
 from poisonjax.evaluation.attack_run import attacked
 from poisonjax.evaluation.victim import structure
@@ -40,9 +41,7 @@ class AdversarialExample(Analysis):
     needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
-        for field in ("images", "magnify"):
-            if not getattr(self, field) >= 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "images", "magnify")
 
     def collect(self, subject: Subject) -> Shown:
         """Images and probabilities, before and under attack."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks import Attack
+from poisonjax.attacks.settings import check_counts
 from poisonjax.evaluation import attack_run, masking
 from poisonjax.evaluation.analysis import Analysis, Figure, Subject, Table
 from poisonjax.poisons.base import Poison
@@ -55,9 +56,7 @@ class AttackSuite(Analysis):
     heading: ClassVar[str] = "Test-time attacks"
 
     def __post_init__(self):
-        for field in ("images", "batch", "shown"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "images", "batch", "shown")
         names = [named.name for named in self.attacks]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"attacks must have different names, got {twice[0]} twice")

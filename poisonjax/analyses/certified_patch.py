@@ -5,6 +5,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.patch_cleanser import certified, check_masks, double_masking, inside
 from poisonjax.evaluation.analysis import Analysis, Subject, Table
 from poisonjax.evaluation.victim import Victim
@@ -43,8 +44,7 @@ class CertifiedPatch(Analysis):
 
     def __post_init__(self):
         check_masks(self.size, self.masks)
-        if self.images < 1:
-            raise ValueError(f"images must be at least 1, got {self.images}")
+        check_counts(self, "images")
 
     def collect(self, subject: Subject) -> Certified:
         """The images that are predicted as labelled, and those that are certified."""

@@ -5,6 +5,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.dpa import certificate, votes
 from poisonjax.evaluation.analysis import Analysis, Figure, Subject, Table
 from poisonjax.evaluation.victim import Victim
@@ -47,8 +48,7 @@ class CertifiedRows(Analysis):
     def __post_init__(self):
         if not self.rows or min(self.rows) < 0 or list(self.rows) != sorted(set(self.rows)):
             raise ValueError(f"rows must be ascending numbers from 0, got {self.rows}")
-        if self.images < 1:
-            raise ValueError(f"images must be at least 1, got {self.images}")
+        check_counts(self, "images")
 
     def collect(self, subject: Subject) -> Votes:
         """The votes on the first test images."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from poisonjax.attacks import Margin
+from poisonjax.attacks.settings import check_counts, check_nonnegative, check_positive
 from poisonjax.defences.base import Context, Defence, Selection, Shield, instead
 from poisonjax.defences.reveal import log_losses
 from poisonjax.evaluation.victim import Victim
@@ -38,8 +39,7 @@ class LocalAscent(Objective):
     of_batch: bool = False
 
     def __post_init__(self):
-        if not self.gamma > 0:
-            raise ValueError(f"gamma must be above 0, got {self.gamma}")
+        check_positive(self, "gamma")
 
     def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         out = network.apply(x, keys.noise)
@@ -60,8 +60,7 @@ class Unlearning(Objective):
     bound: float = 0.0
 
     def __post_init__(self):
-        if not self.bound >= 0:
-            raise ValueError(f"bound must be at least 0, got {self.bound}")
+        check_nonnegative(self, "bound")
 
     def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         out = network.apply(x, keys.noise)
@@ -91,9 +90,7 @@ class ABL(Defence):
     def __post_init__(self):
         if not 0 < self.isolated < 1:
             raise ValueError(f"isolated is a share and must lie in (0, 1), got {self.isolated}")
-        for field in ("judge_epochs", "epochs"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "judge_epochs", "epochs")
         self._descent(), Unlearning(self.bound)  # check the other settings
 
     def select(self, context: Context) -> Selection:

@@ -10,6 +10,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.defences.by_class import LEAST, by_class, judged_features
 from poisonjax.evaluation.victim import Victim
@@ -40,8 +41,7 @@ class ActivationClustering(Defence):
     reclassification: float | None = None
 
     def __post_init__(self):
-        if self.components < 1:
-            raise ValueError(f"components must be at least 1, got {self.components}")
+        check_counts(self, "components")
         if not -1 <= self.silhouette <= 1:
             raise ValueError(f"silhouette must lie in [-1, 1], got {self.silhouette}")
         if not 0 < self.size <= 0.5:

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial, keystr, tree_leaves_with_path, tree_map_with_path
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Shield, instead
 from poisonjax.evaluation.victim import Victim, row_outputs, weights
 from poisonjax.training.objectives import Objective, Standard
@@ -44,8 +45,7 @@ class FinePruning(Defence):
         for field in ("drop", "held_out"):
             if not 0 < getattr(self, field) < 1:
                 raise ValueError(f"{field} is a share and must lie in (0, 1), got {getattr(self, field)}")
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        check_counts(self, "epochs")
 
     def shield(self, victim: Victim, context: Context) -> Shield:
         """The pruned and fine-tuned network. ValueError for too few clean rows, or without a last layer to prune."""

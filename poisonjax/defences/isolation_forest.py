@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.defences.by_class import LEAST, by_class
 from poisonjax.types import take
@@ -28,8 +29,7 @@ class IsolationForest(Defence):
     def __post_init__(self):
         if self.share is not None and not 0 < self.share <= 0.5:
             raise ValueError(f"share must lie in (0, 0.5], got {self.share}")
-        if self.trees < 1:
-            raise ValueError(f"trees must be at least 1, got {self.trees}")
+        check_counts(self, "trees")
 
     def select(self, context: Context) -> Selection:
         """The rows that are no outliers. Suspicion is above 0 for those to drop."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from poisonjax.attacks.settings import check_nonnegative, check_positive
 from poisonjax.defences.base import Context, Defence, Shield
 from poisonjax.evaluation.victim import Victim, row_suspicions
 from poisonjax.models.autoencoders import DenoisingAutoencoder
@@ -35,8 +36,7 @@ class Reconstruction(Objective):
     noise: float = 0.1
 
     def __post_init__(self):
-        if not self.noise >= 0:
-            raise ValueError(f"noise must not be negative, got {self.noise}")
+        check_nonnegative(self, "noise")
 
     def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys.attack)
@@ -102,8 +102,7 @@ class Divergence(Detector):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        check_positive(self, "temperature")
 
     def __call__(self, victim: Victim, autoencoder: Victim, x: Array) -> Array:
         seen, reformed = victim.logits(x), victim.logits(reconstructed(autoencoder, x))

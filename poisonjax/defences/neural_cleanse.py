@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from poisonjax.attacks.settings import check_counts, check_positive
 from poisonjax.defences.base import Context, Defence, Shield, instead
 from poisonjax.evaluation.victim import Victim
 from poisonjax.training.objectives import Objective, Standard
@@ -61,12 +62,8 @@ class TriggerInversion:
     outlier: float = 2.0
 
     def __post_init__(self):
-        for field in ("steps", "batch", "patience"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        for field in ("learning_rate", "cost", "outlier"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")
+        check_counts(self, "steps", "batch", "patience")
+        check_positive(self, "learning_rate", "cost", "outlier")
         if not self.multiplier > 1:
             raise ValueError(f"multiplier must be above 1, got {self.multiplier}")
         if not 0 < self.success <= 1:
@@ -94,8 +91,7 @@ class NeuralCleanse(Defence):
     def __post_init__(self):
         if not 0 < self.share <= 1:
             raise ValueError(f"share must lie in (0, 1], got {self.share}")
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        check_counts(self, "epochs")
 
     def shield(self, victim: Victim, context: Context) -> Shield:
         """The network without its backdoors, or an empty shield. ValueError for logits that are not finite."""

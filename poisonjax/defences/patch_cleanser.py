@@ -13,6 +13,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from poisonjax.attacks.blocks import on_active_rows
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Shield, guard, voted
 from poisonjax.evaluation.victim import Victim
 from poisonjax.training.objectives import Keys, Learner, Losses, Objective
@@ -49,8 +50,7 @@ class MaskedTraining(Objective):
 
     def __post_init__(self):
         check_masks(self.size, self.masks)
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        check_counts(self, "draws")
 
     @property
     def attack(self):

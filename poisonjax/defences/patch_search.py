@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.types import Array, LogitsFn, to_unit
 
 TOGETHER = 8  # places that are searched at once
@@ -48,9 +49,7 @@ class PatchSearch:
     success: float = 0.8
 
     def __post_init__(self):
-        for field in ("size", "stride", "steps", "seen"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "size", "stride", "steps", "seen")
         if not 0 < self.success <= 1:
             raise ValueError(f"success must lie in (0, 1], got {self.success}")
 

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from poisonjax.attacks import PGD, Linf, LossAttack
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Shield, instead
 from poisonjax.evaluation.victim import Victim, row_outputs
 from poisonjax.training.objectives import AdversarialTraining
@@ -44,8 +45,7 @@ class PBE(Defence):
         for share in (self.first, *self.shares):
             if not 0 < share <= 1:
                 raise ValueError(f"first and shares are shares of the rows and must lie in (0, 1], got {share}")
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        check_counts(self, "epochs")
 
     def shield(self, victim: Victim, context: Context) -> Shield:
         """The network after the last round, which learnt from the rows `keep`."""

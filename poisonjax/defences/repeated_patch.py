@@ -13,6 +13,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.types import Array, take
 
@@ -50,8 +51,7 @@ class RepeatedPatch(Defence):
     factor: float = 3.0
 
     def __post_init__(self):
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1, got {self.size}")
+        check_counts(self, "size")
         if not 2 <= self.levels <= 256:
             raise ValueError(f"levels must lie in [2, 256], got {self.levels}")
         if not self.factor > 1:

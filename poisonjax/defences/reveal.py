@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from poisonjax.attacks.settings import check_positive
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.defences.by_class import LEAST
 from poisonjax.evaluation.victim import Victim
@@ -48,8 +49,7 @@ class Reveal(Defence):
             raise ValueError("judges must hold at least one objective, such as AdversarialTraining(...)")
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if not self.separation > 0:
-            raise ValueError(f"separation must be above 0, got {self.separation}")
+        check_positive(self, "separation")
         if not self.alone >= self.separation:
             raise ValueError(f"alone must be at least separation, {self.separation}, got {self.alone}")
 

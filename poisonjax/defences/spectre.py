@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts, check_nonnegative
 from poisonjax.defences.base import Context, Defence, Selection
 from poisonjax.defences.by_class import LEAST, highest, judged_features
 from poisonjax.training.objectives import Objective, Standard
@@ -60,10 +61,8 @@ class SPECTRE(Defence):
             raise ValueError(
                 f"expected must lie in (0, 1/3], as twice as many are left out of an estimate, got {self.expected}"
             )
-        if self.components < 1:
-            raise ValueError(f"components must be at least 1, got {self.components}")
-        if not self.alpha >= 0:
-            raise ValueError(f"alpha must be at least 0, got {self.alpha}")
+        check_counts(self, "components")
+        check_nonnegative(self, "alpha")
 
     def select(self, context: Context) -> Selection:
         """The rows that are not dropped; suspicion is the score, 0 in classes with few rows.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Shield, shielded
 from poisonjax.evaluation.victim import Victim, row_suspicions
 from poisonjax.types import Array, Examples, LogitsFn, take, to_unit
@@ -36,8 +37,7 @@ class STRIP(Defence):
     needs_clean: ClassVar[bool] = True
 
     def __post_init__(self):
-        if self.overlays < 1:
-            raise ValueError(f"overlays must be at least 1, got {self.overlays}")
+        check_counts(self, "overlays")
         if not 0 < self.rejection < 1:
             raise ValueError(f"rejection must lie in (0, 1), got {self.rejection}")
         if not 0 < self.weight <= 1:

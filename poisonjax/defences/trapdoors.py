@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.defences.base import Context, Defence, Shield
 from poisonjax.evaluation.victim import Victim, row_outputs
 from poisonjax.types import Array, Examples, take, to_bytes, to_unit
@@ -45,9 +46,7 @@ class Trapdoors(Defence):
     needs_images: ClassVar[bool] = True
 
     def __post_init__(self):
-        for field in ("clusters", "size"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        check_counts(self, "clusters", "size")
         if not 0 < self.ratio <= 1:
             raise ValueError(f"ratio must lie in (0, 1], got {self.ratio}")
         if not 0 < self.inject <= 0.5:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.models import boosted_trees
 from poisonjax.models.boosted_trees import BoostedTrees
 from poisonjax.poisons.base import Outputs
@@ -64,8 +65,7 @@ class IntegratedGradients(Explanation):
     needs_network: ClassVar[bool] = True
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        check_counts(self, "steps")
 
     def __call__(self, rows: Examples, label: int, classes: int, surrogate: Callable[[], Outputs]) -> np.ndarray:
         """The integrated gradients of the log-odds of class `label`: [n d]."""

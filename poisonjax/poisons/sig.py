@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from poisonjax.attacks.settings import check_positive
 from poisonjax.poisons.apply import choose_of_class
 from poisonjax.poisons.base import Poison
 from poisonjax.poisons.triggers import Trigger
@@ -24,8 +25,7 @@ class Sinusoid(Trigger):
     def __post_init__(self):
         if not 0 < self.amplitude <= 1:
             raise ValueError(f"amplitude must lie in (0, 1], got {self.amplitude}")
-        if not self.frequency > 0:
-            raise ValueError(f"frequency must be above 0, got {self.frequency}")
+        check_positive(self, "frequency")
 
     def __call__(self, image: Array) -> Array:
         width = image.shape[2]

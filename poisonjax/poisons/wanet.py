@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from poisonjax.attacks.settings import check_positive
 from poisonjax.keys import image_keys
 from poisonjax.poisons.triggers import Trigger
 from poisonjax.types import Array
@@ -28,8 +29,7 @@ class Warp(Trigger):
     def __post_init__(self):
         if self.grid < 2:
             raise ValueError(f"grid must be at least 2 points a side, got {self.grid}")
-        if not self.strength > 0:
-            raise ValueError(f"strength must be above 0, got {self.strength}")
+        check_positive(self, "strength")
 
     def __call__(self, image: Array) -> Array:
         return jax.vmap(warped, (0, None))(image, self.field(*image.shape[1:3]))
@@ -53,8 +53,7 @@ class NoisyWarp(Warp):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.noise > 0:
-            raise ValueError(f"noise must be above 0, got {self.noise}")
+        check_positive(self, "noise")
 
     def __call__(self, image: Array) -> Array:
         shape = (2, *image.shape[1:3])

@@ -70,7 +70,7 @@ def test_the_lowest_losses_are_isolated():
         (lambda: ABL(judge_epochs=0), "judge_epochs must be at least 1"),
         (lambda: ABL(epochs=0), "^epochs must be at least 1"),
         (lambda: ABL(learning_rate=0.0), "learning_rate must be above 0"),
-        (lambda: ABL(bound=-1.0), "bound must be at least 0"),
+        (lambda: ABL(bound=-1.0), "bound must not be negative"),
         (lambda: LocalAscent(0.0), "gamma must be above 0"),
     ],
 )

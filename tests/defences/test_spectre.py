@@ -124,7 +124,7 @@ def test_rows_with_their_own_label_in_half_of_the_class_are_not_found(target):
     [
         (lambda: SPECTRE(0.4), r"expected must lie in \(0, 1/3\]"),
         (lambda: SPECTRE(components=0), "components must be at least 1, got 0"),
-        (lambda: SPECTRE(alpha=-1.0), "alpha must be at least 0, got -1.0"),
+        (lambda: SPECTRE(alpha=-1.0), "alpha must not be negative, got -1.0"),
     ],
 )
 def test_impossible_settings_are_refused(change, message):
