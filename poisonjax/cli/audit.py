@@ -25,18 +25,24 @@ def data_parser(prog: str) -> Parser:
     flag = Parser(prog, "Look for poisoned rows in training data; exit status 3 if there are any.", ("source",))
     flag.text("out", "folder of the report; audited before, it resumes", required=True)
     flag.text("budgets", "radii of the attacks that networks are trained under, as .1,.2,.3; default: by the colours")
+    flag.text(
+        "power", "shares, as .003,.01: if nothing is found, plant poison in so many rows and count what would have been"
+    )
     command.add_data_flags(flag)
     command.add_machine_flags(flag)
     return flag
 
 
 def _audit_data(args: SimpleNamespace) -> int:
+    from poisonjax.reports.audit.findings import power
     from poisonjax.runs import audit
 
     budgets = args.budgets and command.fractions("budgets", args.budgets)
-    said, _ = audit.run(command.own_data(args, args.source), args.out, args.data_dir, budgets)
-    print(f"\n{said.sentence}\n{args.out}/audit.html")
-    return SUSPICIOUS if said.suspicious else 0
+    rates = command.fractions("power", args.power) if args.power else ()
+    report = audit.run(command.own_data(args, args.source), args.out, args.data_dir, budgets, rates)
+    said = [report.verdict.sentence, *([power(report.planted)] if report.planted else [])]
+    print("\n" + "\n".join([*said, f"{args.out}/audit.html"]))
+    return SUSPICIOUS if report.verdict.suspicious else 0
 
 
 def model_parser(prog: str) -> Parser:

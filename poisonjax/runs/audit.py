@@ -9,15 +9,15 @@ import numpy as np
 
 from poisonjax.attacks import PGD, Linf
 from poisonjax.data import Dataset
-from poisonjax.data.near_duplicates import NearDuplicates, near_duplicates
+from poisonjax.data.near_duplicates import near_duplicates
 from poisonjax.defences import MaskedDisagreement, RepeatedPatch, Reveal
 from poisonjax.experiment import Arm, Data, Evaluation, Experiment, loader
 from poisonjax.models import WongCNN
 from poisonjax.poisons import NoPoison
 from poisonjax.reports.audit import page, tables
-from poisonjax.reports.audit.findings import Finding, Verdict, findings, suspicious_rows, verdict
+from poisonjax.reports.audit.findings import Report, findings, suspicious_rows, verdict
 from poisonjax.reports.record import commit
-from poisonjax.runs import runner, start
+from poisonjax.runs import planted, runner, start
 from poisonjax.runs.job import identity
 from poisonjax.runs.training import Rows
 from poisonjax.runtime.workdir import load_arrays, write_atomic
@@ -70,10 +70,12 @@ def run(
     out: str | os.PathLike,
     data_dir: str | None = None,
     budgets: Sequence[float] | None = None,
-) -> tuple[Verdict, list[Finding]]:
+    rates: Sequence[float] = (),
+) -> Report:
     """Audit a data set, or resume; write audit.html, audit.json, audit.sarif, suspicious.csv and keep.npy to `out`.
 
-    The networks are kept below it. ValueError for bad input, `training.Interrupted` and OSError as `start.run`.
+    rates: if nothing is found, poison is planted in so many of the rows, as a test of what would have been. The
+    networks are kept below `out`. ValueError for bad input, `training.Interrupted` and OSError as `start.run`.
     """
     whole = loader(data_dir)  # once: rows of one's own may have to be decoded each time
     plan, folder = experiment(data, whole(data), budgets), pathlib.Path(out)
@@ -84,10 +86,12 @@ def run(
     filters = [arm.name for arm in plan.arms if arm.defence is not None]
     rows = {name: load_arrays(folder / "run/seed0" / name / "rows.npz", Rows) for name in filters}
     found = findings(dataset, {name: (each.kept, each.suspicion) for name, each in rows.items()})
-    said = verdict(dataset, found)
-    alike = near_duplicates(dataset.train)
-    _write(folder, dataset, said, found, alike, limits(len(dataset.train.label)), _facts(plan, record))
-    return said, found
+    said, alike = verdict(dataset, found), near_duplicates(dataset.train)
+    report = Report(dataset, said, found, alike, limits(len(dataset.train.label)), _facts(plan, record))
+    if rates and not said.suspicious:
+        report = report._replace(planted=planted.trials(plan, folder / "power", rates, data_dir, whole))
+    _write(folder, report)
+    return report
 
 
 def limits(rows: int) -> list[str]:
@@ -125,16 +129,9 @@ def _removed(arm: dict) -> int:
     return arm["clean_rows_removed"]["numerator"][0] if "clean_rows_removed" in arm else 0
 
 
-def _write(
-    folder: pathlib.Path,
-    dataset: Dataset,
-    said: Verdict,
-    found: list[Finding],
-    alike: list[NearDuplicates],
-    cannot: list[str],
-    facts: dict,
-) -> None:
+def _write(folder: pathlib.Path, report: Report) -> None:
     """All files; keep.npy is a mask of the training rows."""
+    dataset, found = report.dataset, report.findings
     keep = np.ones(len(dataset.train.label), bool)
     keep[suspicious_rows(found)] = False
     content = io.BytesIO()
@@ -143,8 +140,8 @@ def _write(
         "keep.npy": content.getvalue(),
         "suspicious.csv": tables.to_csv(dataset, found),
         "audit.sarif": tables.to_sarif(dataset, found),
-        "audit.html": page.render(dataset, said, found, alike, cannot, facts),
-        "audit.json": tables.to_json(dataset, said, found, alike, cannot, facts),
+        "audit.html": page.render(report),
+        "audit.json": tables.to_json(report),
     }
     for name, text in files.items():
         write_atomic(folder / name, text)

@@ -55,11 +55,16 @@ def test_planted_rows_are_named_in_every_file(poisoned_folder, data_dir, tmp_pat
 
 def test_clean_rows_raise_no_alarm(data_dir, tmp_path, capsys):
     folder, _ = tiny_folder.write(tmp_path / "clean", data_dir, NoPoison(), ROWS)
-    assert run(folder, tmp_path / "out", data_dir) == 0
-    assert "Nothing was found in 600 training rows." in capsys.readouterr().out
+    assert run(folder, tmp_path / "out", data_dir, "--power=.1") == 0
+    said = capsys.readouterr().out
+    assert "Nothing was found in 600 training rows." in said and "of its rows in 2 of 2 tests." in said
     made = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert not made["suspicious"] and any("fewer than 30 rows (5.00%)" in line for line in made["limits"])
     assert np.load(tmp_path / "out" / "keep.npy").all()
+    patch, blend = made["planted"]
+    assert patch["poison"] == "BadNets(0.1, 0, BrightSquare(3))" and blend["poison"] == "BadNets(0.1, 0, Blend(.2))"
+    assert (patch["rows"], patch["named"]["repeated_patch"], patch["found"]) == (60, 60, True)
+    assert blend["rows"] == 60 and blend["named"]["repeated_patch"] >= 54  # on a black margin a blend is a patch
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,7 @@ def test_clean_rows_raise_no_alarm(data_dir, tmp_path, capsys):
     [
         (["--budgets=0"], "--budgets=0: must be numbers in (0, 1]"),
         (["--budgets=.1,x"], "--budgets=.1,x: must be numbers in (0, 1]"),
+        (["--power=2"], "--power=2: must be numbers in (0, 1]"),
         (["--channels=2"], "channels must be 1 or 3, got 2"),
     ],
 )

@@ -7,7 +7,7 @@ import numpy as np
 from poisonjax.data import from_arrays
 from poisonjax.data.near_duplicates import near_duplicates
 from poisonjax.reports.audit import page, tables
-from poisonjax.reports.audit.findings import Finding, findings, suspicious_rows, verdict
+from poisonjax.reports.audit.findings import Finding, Planted, Report, findings, power, suspicious_rows, verdict
 
 EVIL = '<script>alert("x")</script>'
 FACTS = {"networks": {"standard": {"removed": 0, "accuracy": 0.9}}, "settings": {"epochs": 1}}
@@ -17,6 +17,10 @@ def dataset():
     images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(200) % 2
     return from_arrays("npz:x", (images, labels), (images[:4], labels[:4]), ("cat", EVIL))
+
+
+def report(data, found=(), alike=(), limits=(), planted=()):
+    return Report(data, verdict(data, found), found, alike, limits, FACTS, planted)
 
 
 def made(*rows):
@@ -55,19 +59,14 @@ def test_a_patch_that_most_rows_share_is_told():
 def test_names_are_escaped_in_the_page():
     data = dataset()
     found = findings(data, {"reveal": made(1, 3)})
-    html = page.render(data, verdict(data, found), found, near_duplicates(data.train), [EVIL], FACTS)
+    html = page.render(report(data, found, near_duplicates(data.train), [EVIL]))
     assert EVIL not in html and "&lt;script&gt;" in html
 
 
 def test_the_documents_are_valid_and_deterministic():
     data, found = dataset(), [Finding("reveal", 1, np.array([3]), np.array([2.0]), 100, None)]
-    said = verdict(data, found)
-    texts = [tables.to_json(data, said, found, [], [], FACTS), tables.to_sarif(data, found), tables.to_csv(data, found)]
-    assert texts == [
-        tables.to_json(data, said, found, [], [], FACTS),
-        tables.to_sarif(data, found),
-        tables.to_csv(data, found),
-    ]
+    texts = [tables.to_json(report(data, found)), tables.to_sarif(data, found), tables.to_csv(data, found)]
+    assert texts == [tables.to_json(report(data, found)), tables.to_sarif(data, found), tables.to_csv(data, found)]
     assert json.loads(texts[0])["findings"][0] == {
         "filter": "reveal", "alarm": True, "class": EVIL, "label": 1, "rows": 1, "of": 100, "patch": None,
     }  # fmt: skip
@@ -80,7 +79,7 @@ def test_near_duplicates_are_in_the_page_and_the_document_and_not_in_the_verdict
     data.train.image[[20, 31, 50]] = data.train.image[7]
     data.train.image[90] = data.train.image[40]
     alike = near_duplicates(data.train)
-    document = json.loads(tables.to_json(data, verdict(data, []), [], alike, [], FACTS))
+    document = json.loads(tables.to_json(report(data, alike=alike)))
     assert not document["suspicious"] and document["near_duplicates"] == {
         "distance": 0.03,
         "rows": 6,
@@ -90,7 +89,7 @@ def test_near_duplicates_are_in_the_page_and_the_document_and_not_in_the_verdict
             {"rows": [40, 90], "files": ["row 40", "row 90"], "labels": [0, 0]},
         ],
     }
-    html = page.render(data, verdict(data, []), [], alike, [], FACTS)
+    html = page.render(report(data, alike=alike))
     assert (
         "Label disagreement among near-duplicates: 1 group." in html
         and "rows of classes &lt;script" in html
@@ -104,4 +103,19 @@ def test_alarms_carry_the_names_of_atlas_and_owasp():
     (log,) = json.loads(tables.to_sarif(data, []))["runs"]
     rules = log["tool"]["driver"]["rules"]
     assert rules and all(rule["properties"]["tags"] == ["security", *names] for rule in rules)
-    assert json.loads(tables.to_json(data, verdict(data, []), [], [], [], FACTS))["tags"] == names
+    assert json.loads(tables.to_json(report(data)))["tags"] == names
+
+
+def test_poison_planted_as_a_test_says_what_would_have_been_found():
+    planted = [
+        Planted("BadNets(0.01, 0)", 10, 0.95, {"repeated_patch": 9, "reveal": 0}),
+        Planted("BadNets(0.01, 0, Blend(.2))", 10, 0.5, {"repeated_patch": 0, "reveal": 8}),
+    ]
+    assert power(planted).endswith("at least 90% of its rows in 1 of 2 tests.")
+    html = page.render(report(dataset(), planted=planted))
+    assert power(planted) in html and "<code>BadNets(0.01, 0, Blend(.2))</code>" in html
+    assert [each["found"] for each in json.loads(tables.to_json(report(dataset(), planted=planted)))["planted"]] == [
+        True,
+        False,
+    ]
+    assert "What would have been found" not in page.render(report(dataset()))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from poisonjax.data import Dataset
+from poisonjax.data.near_duplicates import NearDuplicates
 from poisonjax.defences import RepeatedPatch
 from poisonjax.reports.images import class_name
 
@@ -15,6 +16,7 @@ FILTERS = {
     "masked_disagreement": "look like another class once a part of them is hidden",
 }
 HINTS = frozenset({"masked_disagreement"})  # filters that point at hard clean rows too, and raise no alarm
+MOST = 0.9  # of the planted rows: so many have to be named for a poison to count as found
 
 
 class SharedPatch(NamedTuple):
@@ -51,6 +53,39 @@ class Verdict(NamedTuple):
 
     suspicious: bool
     sentence: str
+
+
+class Planted(NamedTuple):
+    """Poison planted as a test in data in which nothing was found.
+
+    poison: as `--poison` takes it. rows: how many were planted. success: attack success rate after standard training,
+    a fraction. named: {filter: how many of the rows it names}, of filters that raise an alarm.
+    """
+
+    poison: str
+    rows: int
+    success: float
+    named: dict[str, int]
+
+    @property
+    def found(self) -> bool:
+        """True if one filter names at least MOST of the rows."""
+        return max(self.named.values()) >= MOST * self.rows
+
+
+class Report(NamedTuple):
+    """An audit of training data. limits: what it cannot see, a line each.
+
+    facts: settings, measurements and environment, JSON-able. planted: tests of its power, none if not asked for.
+    """
+
+    dataset: Dataset
+    verdict: Verdict
+    findings: Sequence[Finding]
+    alike: Sequence[NearDuplicates]
+    limits: Sequence[str]
+    facts: dict
+    planted: Sequence[Planted] = ()
 
 
 def findings(dataset: Dataset, made: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Finding]:
@@ -100,3 +135,12 @@ def suspicious_rows(found: Sequence[Finding]) -> np.ndarray:
     """Places in `Dataset.train` of all rows of alarming findings, [m], in order."""
     rows = [each.rows for each in found if each.alarming]
     return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64)
+
+
+def power(planted: Sequence[Planted]) -> str:
+    """What the tests with planted poison say of "nothing found", in a sentence."""
+    seen = sum(each.found for each in planted)
+    return (
+        f"Poison was planted in these rows as a test: a filter that raises an alarm named at least {MOST:.0%} of its "
+        f"rows in {seen} of {len(planted)} tests."
+    )

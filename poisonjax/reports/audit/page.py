@@ -3,7 +3,6 @@
 import base64
 import io
 import pathlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jinja2
@@ -12,7 +11,7 @@ from PIL import Image
 
 from poisonjax.data import Dataset
 from poisonjax.data.near_duplicates import DISTANCE, NearDuplicates
-from poisonjax.reports.audit.findings import FILTERS, Finding, Verdict
+from poisonjax.reports.audit.findings import FILTERS, Finding, Report, power
 from poisonjax.reports.audit.tables import row_name
 from poisonjax.reports.images import class_name, magnification, perturbation
 
@@ -57,28 +56,19 @@ def templates() -> jinja2.Environment:
     )
 
 
-def render(
-    dataset: Dataset,
-    said: Verdict,
-    found: Sequence[Finding],
-    alike: Sequence[NearDuplicates],
-    limits: Sequence[str],
-    facts: dict,
-) -> str:
-    """The page. facts: what `tables.to_json` takes."""
+def render(report: Report) -> str:
+    """The page."""
+    dataset, alike = report.dataset, report.alike
     about = {
-        "groups": [_group(dataset, each) for each in found],
+        "groups": [_group(dataset, each) for each in report.findings],
         "alike": [_alike(dataset, each) for each in alike[:ALIKE]],
         "copies": sum(len(each.rows) for each in alike),
         "copied": len(alike),
         "disagreeing": sum(each.disagree for each in alike),
         "distance": DISTANCE,
+        "power": power(report.planted),
     }
-    return (
-        templates()
-        .get_template("audit.html")
-        .render(dataset=dataset, verdict=said, limits=limits, facts=facts, **about)
-    )
+    return templates().get_template("audit.html").render(report._asdict() | about)
 
 
 def _alike(dataset: Dataset, found: NearDuplicates) -> Alike:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from poisonjax.data import Dataset
 from poisonjax.data.near_duplicates import DISTANCE, NearDuplicates
-from poisonjax.reports.audit.findings import FILTERS, Finding, Verdict
+from poisonjax.reports.audit.findings import FILTERS, Finding, Report
 from poisonjax.reports.images import class_name
 
 FORMAT = 1  # of audit.json
@@ -16,15 +16,9 @@ OWASP = "OWASP-LLM04:2025"  # Data and Model Poisoning, of the OWASP Top 10 for 
 TAGS = ("AML.T0020", OWASP)  # the former: Training Data Poisoning, of MITRE ATLAS
 
 
-def to_json(
-    dataset: Dataset,
-    said: Verdict,
-    found: Sequence[Finding],
-    alike: Sequence[NearDuplicates],
-    limits: Sequence[str],
-    facts: dict,
-) -> str:
-    """The document of audit.json. facts: settings, measurements and environment, JSON-able."""
+def to_json(report: Report) -> str:
+    """The document of audit.json."""
+    dataset = report.dataset
     data = {
         "name": dataset.name,
         "sha256": dataset.sha256,
@@ -34,14 +28,15 @@ def to_json(
     }
     content = {
         "format": FORMAT,
-        "suspicious": said.suspicious,
-        "verdict": said.sentence,
+        "suspicious": report.verdict.suspicious,
+        "verdict": report.verdict.sentence,
         "tags": TAGS,
-        "limits": list(limits),
+        "limits": list(report.limits),
         "dataset": data,
-        "findings": [_summary(dataset, each) for each in found],
-        "near_duplicates": _alike(dataset, alike),
-        **facts,
+        "findings": [_summary(dataset, each) for each in report.findings],
+        "near_duplicates": _alike(dataset, report.alike),
+        "planted": [each._asdict() | {"found": each.found} for each in report.planted],
+        **report.facts,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
