@@ -8,7 +8,6 @@ squared steps, where images differ in fine texture only, as noise does, whose me
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from poisonjax.types import Examples
 
@@ -86,6 +85,8 @@ def _leaders(rows: np.ndarray, coarse: np.ndarray) -> np.ndarray:
 
     coarse: means of the rows [n e], which no two rows are further apart in.
     """
+    from scipy.spatial import cKDTree  # slow to import
+
     leader, seen = np.arange(len(rows)), np.zeros(len(rows), bool)
     tree = cKDTree(coarse)
     for place in range(len(rows)):

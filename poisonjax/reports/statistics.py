@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from poisonjax.evaluation.metrics import Count
 
@@ -12,6 +11,8 @@ def wilson(hits: int, of: int) -> list[float] | None:
     """95% interval of a proportion (Wilson 1927); None if `of` is 0."""
     if not of:
         return None
+    from scipy import stats  # slow to import
+
     return [float(bound) for bound in stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")]
 
 
@@ -49,6 +50,8 @@ def spread(values: list[float | None]) -> dict:
 
 def _student(values: list[float]) -> list[float]:
     """95% interval of the mean of n >= 2 values in [0, 1]."""
+    from scipy import stats  # slow to import
+
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
     middle = np.mean(values)
     return [float(max(0.0, middle - half)), float(min(1.0, middle + half))]
