@@ -1,8 +1,7 @@
 """Rows whose images are almost the same, such as one picture stored, compressed or brightened twice.
 
 Does not find pictures that were cropped, mirrored, turned or shifted, nor copies with a trigger that can be seen well.
-Pictures that are simple and alike by nature, such as the digit 1, are found though they are no copies. Slow, in n
-squared steps, where images differ in fine texture only, as noise does, whose means are all alike.
+Pictures that are simple and alike by nature, such as the digit 1, are found though they are no copies.
 """
 
 from typing import NamedTuple
@@ -13,8 +12,8 @@ from poisonjax.types import Examples
 
 SIDE = 16  # of the small images that are compared, at most
 DISTANCE = 0.03  # root mean square of their difference, in units of images in [0, 1], at most
-COARSE = 4  # side of the grey images that candidates are looked for among
 CHUNK = 4096  # images that are made smaller at once
+BLOCK = 512  # images that are compared at once with all later ones
 
 
 class NearDuplicates(NamedTuple):
@@ -33,13 +32,11 @@ def near_duplicates(examples: Examples) -> list[NearDuplicates]:
     """Groups of rows whose images [n h w c] uint8, made smaller, are within DISTANCE of the first of the group.
 
     Those with different labels come first, then the largest, then by place. A row is in one group at most: that of the
-    earliest row that began one and is near. Takes about n log n steps where few images are alike.
+    earliest row that began one and is near. Compares all pairs, as products of matrices.
     """
     images, labels = np.asarray(examples.image), np.asarray(examples.label)
     firsts, same = _distinct(images)
-    small = _small(images[firsts])
-    leaders = _leaders(_rows(small), _rows(_averaged(small, COARSE).mean(-1)))
-    of_row = leaders[same]  # places in `firsts`
+    of_row = _leaders(_rows(_small(images[firsts])))[same]  # places in `firsts`
     order = np.argsort(of_row, kind="stable")
     starts = np.flatnonzero(np.diff(of_row[order])) + 1
     groups = [NearDuplicates(rows, labels[rows]) for rows in np.split(order, starts) if len(rows) > 1]
@@ -80,19 +77,21 @@ def _rows(images: np.ndarray) -> np.ndarray:
     return rows / np.sqrt(np.float32(rows.shape[1]))
 
 
-def _leaders(rows: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """For each row [n d] the place of the first row of its group; its own where it is alone.
-
-    coarse: means of the rows [n e], which no two rows are further apart in.
-    """
-    from scipy.spatial import cKDTree  # slow to import
-
-    leader, seen = np.arange(len(rows)), np.zeros(len(rows), bool)
-    tree = cKDTree(coarse)
-    for place in range(len(rows)):
-        if not seen[place]:
-            near = np.array(tree.query_ball_point(coarse[place], DISTANCE * (1 + 1e-4)))  # more, for rounding
-            near = near[~seen[near]]
-            near = near[np.linalg.norm(rows[near] - rows[place], axis=1) <= DISTANCE]
-            leader[near], seen[near] = place, True
+def _leaders(rows: np.ndarray) -> np.ndarray:
+    """For each row [n d] the place of the first row of its group; its own where it is alone."""
+    leader, alone = np.arange(len(rows)), np.ones(len(rows), bool)
+    for start in range(0, len(rows), BLOCK):
+        later = start + np.flatnonzero(alone[start:])
+        block = later[later < start + BLOCK]
+        for place, near in zip(block, _near(rows[block], rows[later]), strict=True):
+            if alone[place]:
+                found = later[near]
+                found = found[alone[found]]
+                leader[found], alone[found] = place, False
     return leader
+
+
+def _near(some: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which of the rows [n d] are within DISTANCE of each of some [m d]: [m n] bool."""
+    lengths = np.square(some).sum(1)[:, None] + np.square(rows).sum(1)
+    return lengths - 2 * some @ rows.T <= DISTANCE**2
