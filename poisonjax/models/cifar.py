@@ -94,11 +94,12 @@ class _Block(nn.Module):
     stride: int
     dtype: str
     sync_batch_norm: bool = True
+    groups: int | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         conv = partial(Conv, self.features, use_bias=False, dtype=self.dtype)
-        norm = partial(batch_norm, train=train, dtype=self.dtype, sync=self.sync_batch_norm)
+        norm = partial(_norm, train=train, dtype=self.dtype, sync=self.sync_batch_norm, groups=self.groups)
         y = relu(norm(conv((3, 3), strides=self.stride)(x)))
         y = norm(conv((3, 3))(y))
         if x.shape != y.shape:
@@ -106,26 +107,39 @@ class _Block(nn.Module):
         return relu(x + y)
 
 
+def _norm(x: Array, train: bool, dtype: str, sync: bool, groups: int | None) -> Array:
+    """A batch norm, or a group norm if the number of groups is given."""
+    return batch_norm(x, train, dtype, sync) if groups is None else nn.GroupNorm(groups, dtype=dtype)(x)
+
+
 class ResNet18(Network):
     """ResNet-18 (He et al. 2016, table 1, with projections: option B) as is usual for CIFAR-10.
 
     The first layer is 3 x 3 with stride 1 and no pooling, instead of 7 x 7 with stride 2 and pooling. filters: those of
-    the first stage; each of the other three doubles them.
+    the first stage; each of the other three doubles them. groups: of group norms (Wu & He 2018), which take the place
+    of the batch norms; None for batch norms. ValueError unless groups divides filters.
     """
 
     filters: int = 64
     classes: int = 10
     dtype: str = "float32"
     sync_batch_norm: bool = True
+    groups: int | None = None
 
-    can_fold_batch_norm = True
+    can_fold_batch_norm = True  # of which there are none with groups
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.groups and self.filters % self.groups:
+            raise ValueError(f"groups must divide filters, which is {self.filters}, got {self.groups}")
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, keys: Array | None = None) -> Outputs:
         x = Conv(self.filters, (3, 3), use_bias=False, dtype=self.dtype)(normalised(x))
-        x = relu(batch_norm(x, train, self.dtype, self.sync_batch_norm))
+        x = relu(_norm(x, train, self.dtype, self.sync_batch_norm, self.groups))
         for stage in range(4):
             for stride in (1 if stage == 0 else 2, 1):
-                x = _Block(self.filters * 2**stage, stride, self.dtype, self.sync_batch_norm)(x, train)
+                block = _Block(self.filters * 2**stage, stride, self.dtype, self.sync_batch_norm, self.groups)
+                x = block(x, train)
         features = x.mean((1, 2), dtype=jnp.float32)
         return nn.Dense(self.classes)(features), features

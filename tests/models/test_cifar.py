@@ -192,6 +192,16 @@ def test_training_with_dropout_needs_keys():
         SMALL[0].apply(variables, x, train=True)
 
 
+def test_group_norms_need_no_other_rows():
+    model = ResNet18(filters=4, groups=2)
+    x = jnp.asarray(np.random.default_rng(0).random((3, 32, 32, 3), np.float32))
+    variables = model.init(jax.random.key(0), x)
+    assert set(variables) == {"params"} and not any("BatchNorm" in name for name in variables["params"])
+    whole = model.apply(variables, x, train=True)[0]
+    np.testing.assert_allclose(whole[:1], model.apply(variables, x[:1])[0], rtol=1e-4, atol=1e-5)
+    assert np.ptp(np.asarray(whole), axis=0).max() > 1e-3
+
+
 @named(NORMALISED)
 def test_images_are_normalised_by_the_statistics_of_cifar10(model):
     variables, _ = ready(model)
@@ -236,6 +246,8 @@ def test_models_are_hashable_configuration(model):
         (lambda: MobileNet(alpha=0.03), "alpha must be at least 1/32, got 0.03"),
         (lambda: MobileNet(alpha=float("nan")), "alpha must be at least 1/32, got nan"),
         (lambda: MobileNet(dtype="float16"), "dtype must be float32 or bfloat16, got 'float16'"),
+        (lambda: ResNet18(filters=4, groups=3), "groups must divide filters, which is 4, got 3"),
+        (lambda: ResNet18(filters=4, groups=0), "groups must be at least 1, got 0"),
         (lambda: ResNet18(dtype="double"), "dtype must be float32 or bfloat16, got 'double'"),
     ],
 )
