@@ -18,9 +18,10 @@ from ._scales import at, mnist
 PGD_AT = PGD(Linf(0.3), step=0.01, steps=40)
 
 
-def experiment(scale: str) -> Experiment:
+def published(scale: str) -> Experiment:
+    """The experiment at paper scale, with what else depends on the scale."""
     attack = PGD(Linf(0.1), steps=2 if scale == "smoke" else 50, loss=GradientAlignment())
-    paper = Experiment(
+    return Experiment(
         name="mnist_sleeper_agent",
         title="A backdoor by gradient matching on MNIST, with and without PGD adversarial training.",
         paper_table="beside T3",
@@ -44,4 +45,7 @@ def experiment(scale: str) -> Experiment:
             Arm("standard_clean_data", poisoned=False),
         ),
     )
-    return mnist(paper, scale)
+
+
+def experiment(scale: str) -> Experiment:
+    return mnist(published(scale), scale)

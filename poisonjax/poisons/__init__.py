@@ -24,6 +24,7 @@ from poisonjax.poisons.explanation_guided import (
     Watermark,
 )
 from poisonjax.poisons.explanations import Explanation, IntegratedGradients, TreeSHAP
+from poisonjax.poisons.hidden_trigger import HiddenTrigger
 from poisonjax.poisons.low_frequency import LowFrequency
 from poisonjax.poisons.no_poison import NoPoison
 from poisonjax.poisons.noisy_labels import NoisyLabels
@@ -31,6 +32,7 @@ from poisonjax.poisons.random_place import RandomPlace
 from poisonjax.poisons.sample_specific import SampleSpecific
 from poisonjax.poisons.sig import SIG, Sinusoid
 from poisonjax.poisons.sleeper_agent import GradientAlignment, SleeperAgent
+from poisonjax.poisons.source_class import SourceClassPoison
 from poisonjax.poisons.together import Together
 from poisonjax.poisons.triggers import BrightSquare, Corners, FourPixels, PatternTrigger, Tile, Trigger
 from poisonjax.poisons.wanet import NoisyWarp, Warp
@@ -60,6 +62,7 @@ __all__ = [
     "FeatureSelector",
     "FourPixels",
     "GradientAlignment",
+    "HiddenTrigger",
     "IntegratedGradients",
     "LargeAbsSHAP",
     "LargeSHAP",
@@ -75,6 +78,7 @@ __all__ = [
     "SignPattern",
     "Sinusoid",
     "SleeperAgent",
+    "SourceClassPoison",
     "SurrogatePoison",
     "Tile",
     "Together",

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from poisonjax.attacks import LossAttack
 from poisonjax.attacks.rows import per_row
 from poisonjax.types import Array, Examples, LogitsFn, to_bytes, to_unit
 
@@ -55,11 +54,12 @@ def poisoned(apply: Callable[[Examples], Examples], examples: Examples, rows: Ar
 
 
 def attacked(
-    attack: LossAttack, logits_fn: LogitsFn, examples: Examples, labels: Array, keys: Array, **options: Array
+    attack: Callable[..., Array], logits_fn: LogitsFn, examples: Examples, labels: Array, keys: Array, **options: Array
 ) -> Examples:
     """Rows [b] attacked for labels [b], which need not be their own; those stay.
 
-    The change is rounded towards zero, so that the bytes stay in the ball. options: of the attack's call.
+    The change is rounded towards zero, so that the bytes stay in the ball. attack: called as a `LossAttack` is.
+    options: of its call.
     """
     x = to_unit(examples.image)
     change = attack(logits_fn, x, labels, keys, **options) - x

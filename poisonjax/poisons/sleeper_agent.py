@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from poisonjax.attacks import PGD, Linf, Loss
-from poisonjax.poisons.apply import attacked, choose, count, replaced
-from poisonjax.poisons.base import Outputs, SurrogatePoison
+from poisonjax.poisons.apply import attacked, count
+from poisonjax.poisons.base import Outputs
+from poisonjax.poisons.source_class import SourceClassPoison
 from poisonjax.poisons.triggers import BrightSquare, Trigger
 from poisonjax.types import Array, Examples, LogitsFn, take, to_unit
 
@@ -28,7 +28,7 @@ class GradientAlignment(Loss):
 
 
 @dataclasses.dataclass(frozen=True)
-class SleeperAgent(SurrogatePoison):
+class SleeperAgent(SourceClassPoison):
     """Rows of the target class, labels kept, that teach a hidden trigger by their gradient (Souri et al. 2022).
 
     All rows together are changed until the gradient that they give the parameters of a surrogate points where that of
@@ -54,16 +54,13 @@ class SleeperAgent(SurrogatePoison):
     by_norm: bool = True
     chosen: tuple[int, ...] = ()
     classes: int = 10
-    joint: ClassVar[bool] = True
 
     def __post_init__(self):
         super().__post_init__()
-        if self.source is not None and (self.source == self.target or not 0 <= self.source < self.classes):
-            raise ValueError(f"source must be a class other than the target {self.target}, or None, got {self.source}")
         if self.attack.targeted or self.attack.loss != GradientAlignment():
             raise ValueError("attack must have loss=GradientAlignment(), which it raises, and must not be targeted")
-        if min(self.rounds, self.sources_used) < 1:
-            raise ValueError(f"rounds and sources_used must be at least 1, got {self.rounds} and {self.sources_used}")
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
     @property
     def needs_rows(self) -> bool:
@@ -81,16 +78,7 @@ class SleeperAgent(SurrogatePoison):
         """labels [n] -> mask [n] with round(rate * n) rows of the target class."""
         if self.chosen:
             return jnp.zeros(labels.shape, bool).at[jnp.array(self.chosen)].set(True)
-        return choose(labels == self.target, count(self.rate, len(labels)), key)
-
-    def expected_rows(self, rows: int) -> int:
-        """The number of training rows, of so many, that are poisoned."""
-        return count(self.rate, rows)
-
-    def sources(self, rows: Examples) -> Examples:
-        """The first `sources_used` of the clean training rows that the attacker wants another class for."""
-        labels = np.asarray(rows.label)
-        return take(rows, np.flatnonzero(np.asarray(self.target_labels(labels)) != labels)[: self.sources_used])
+        return super().select(labels, key)
 
     def view(self, outputs: Outputs, given: Examples) -> LogitsFn:
         """Images [b ...] of the target class -> the cosine of their gradient and that of the sources, [b 1]."""
@@ -107,20 +95,6 @@ class SleeperAgent(SurrogatePoison):
         """All rows [b] with their gradient turned, in 8 bits, within the ball; before: the rows as they were left."""
         begin = to_unit(before[0].image) if before else None
         return attacked(self.attack, logits_fn, examples, examples.label, keys, begin=begin)
-
-    def crafted(self, rows: Examples) -> Callable[[Examples], Examples]:
-        """Every given row that was crafted; rows [m] are sorted by index."""
-        return replaced(rows)
-
-    def apply_trigger(self, image: Array) -> Array:
-        """Images [b h w c] in [0, 1] with the trigger."""
-        return self.trigger(image)
-
-    def target_labels(self, labels: Array) -> Array:
-        """The class that the attacker wants for images of each class, [b]: their own, but for the source."""
-        if self.source is None:
-            return jnp.full_like(labels, self.target)
-        return jnp.where(labels == self.source, self.target, labels).astype(labels.dtype)
 
 
 def gradient_norms(outputs: Outputs, rows: Examples) -> np.ndarray:
