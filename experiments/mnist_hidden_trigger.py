@@ -1,8 +1,8 @@
 """A hidden trigger on MNIST: rows whose features are those of images with it (beside table T3)
 
 Rows of fours are moved, within a budget, to where a network sees nines with a square at random places (Saha et al.
-2020). The budget is .1, on black ground; the paper's for ImageNet is 16/255. The paper's victim trains the last layer of
-the attacker's network; here it is trained from scratch, from another start.
+2020). The budget is .1, on black ground; that of the paper for ImageNet is 16/255. The victim of the paper trains the
+last layer of the attacker's network; here it is trained from scratch, from another start.
 
     python launch.py --experiment=mnist_hidden_trigger
     python launch.py --experiment=mnist_hidden_trigger --sweep poison.rate=.01,.05 --sweep poison.attack.ball.eps=.1,.3

@@ -21,7 +21,9 @@ def parser(prog: str) -> Parser:
     flag.text("experiment", "name (see --list), file or module of an experiment")
     flag.text("workdir", "folder, or gs://... of a bucket, of the run; default: runs/<experiment>/<scale>")
     flag.choice("scale", "auto is small on a CPU, else paper", ("auto", *reversed(SCALES)), "auto")
-    flag.text("data", "instead of the experiment's: a name, or folder:, npz:, parquet:PATH or tfds:NAME; docs/data.md")
+    flag.text(
+        "data", "instead of the experiment's: a name, or folder:, npz:, parquet:, ember:PATH or tfds:NAME; docs/data.md"
+    )
     flag.whole("image_size", "side in pixels of the square that images of a folder or of parquet become", least=1)
     flag.switch("skip_broken", "leave out what cannot be read of them, instead of refusing all")
     flag.whole("seeds", "number of seeds; more on the same workdir add to those done", least=1, default=1)

@@ -81,10 +81,14 @@ def _decoded(source: str, listing: Listing, rows: list[Row], data_dir: str | Non
     """The images of the rows, from the copies that are kept in data_dir, or else in the user's cache."""
     own = replace(reading, skip_broken=False), PIL.__version__, listing.stamp
     mark = hashlib.sha256(repr(own).encode()).hexdigest() if listing.stamp else ""
-    folder = (Path(data_dir).expanduser() if data_dir else user_cache() / "data") / "own"
-    name = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:16]
     opens = [row.open for row in rows]
-    return decoded.kept(folder, name, mark, len(rows), lambda: decoded.decode(source, opens, reading))
+    return decoded.kept(*keeping(source, data_dir), mark, len(rows), lambda: decoded.decode(source, opens, reading))
+
+
+def keeping(source: str, data_dir: str | None) -> tuple[Path, str]:
+    """The folder and the name under which a decoded copy of a source is kept."""
+    folder = Path(data_dir).expanduser() if data_dir else user_cache() / "data"
+    return folder / "own", hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _check_broken(source: str, broken: dict[str, str], total: int, reading: Reading) -> None:

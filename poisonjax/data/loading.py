@@ -1,13 +1,13 @@
 """Data sets by their name, or by the place that they are read from."""
 
-from poisonjax.data import any_tfds, dataset, folder, npz, origin, parquet  # noqa: F401 (origins that `find` knows)
+from poisonjax.data import any_tfds, dataset, ember, folder, npz, origin, parquet  # noqa: F401 (origins that `find` knows)
 from poisonjax.data.dataset import Dataset
 from poisonjax.data.origin import Reading
 from poisonjax.data.sources import SOURCES, DataError
 
 
 def load(source: str, data_dir: str | None = None, reading: Reading | None = None) -> Dataset:
-    """Load `mnist`, `cifar10` or `mnist_5k`, or data of one's own: `folder:`, `npz:`, `parquet:PATH` or `tfds:NAME`.
+    """Load a known data set, or data of one's own: `folder:`, `npz:`, `parquet:` or `ember:PATH`, or `tfds:NAME`.
 
     data_dir: the folder of the tfds data sets and of decoded copies of others; None for tfds's own default. reading:
     how images of one's own are read; None for the usual way. A known data set that is missing is prepared first,

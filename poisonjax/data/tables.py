@@ -4,6 +4,7 @@ import hashlib
 import lzma
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,11 +40,37 @@ def levels(values: np.ndarray) -> np.ndarray:
     have long tails, of which a linear scale would leave a few levels to all but some rows. A feature that does not vary
     is 0.
     """
-    ranked = np.empty(values.shape, np.uint8)
-    for at, column in enumerate(values.T):
-        distinct, rank = np.unique(column, return_inverse=True)
-        ranked[:, at] = np.round(rank * (255 / max(len(distinct) - 1, 1)))
-    return ranked
+    return Levels.of(values)(values)
+
+
+class Levels(NamedTuple):
+    """The rule of `levels`, as some rows have it, for these and others. A feature's level starts at each of its starts.
+
+    starts: of each feature, the lowest value of every level, [m] ascending. level: of each feature, these, [m] uint8.
+    """
+
+    starts: list[np.ndarray]
+    level: list[np.ndarray]
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Levels":
+        """The levels of values [n d]."""
+        steps = [_steps(np.unique(column)) for column in values.T]
+        return cls([start for start, _ in steps], [level for _, level in steps])
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Values [n d] -> [n d] uint8; those between two starts have the level of the lower one, others the nearest."""
+        ranked = np.empty(values.shape, np.uint8)
+        for at, (starts, level) in enumerate(zip(self.starts, self.level, strict=True)):
+            ranked[:, at] = level[np.maximum(np.searchsorted(starts, values[:, at], "right") - 1, 0)]
+        return ranked
+
+
+def _steps(distinct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The starts and the levels of a feature with these distinct values, ascending."""
+    level = np.round(np.arange(len(distinct)) * (255 / max(len(distinct) - 1, 1)))
+    first = np.flatnonzero(np.diff(level, prepend=-1))
+    return distinct[first], level[first].astype(np.uint8)
 
 
 def split(rows: np.ndarray, labels: np.ndarray) -> Splits:

@@ -29,6 +29,7 @@ WORDS = {  # poisons whose type is not what people call them
     "AdversarialPoison": "adversarial poison",
     "ClassNoise": "class-wise noise",
     "EntangledFeatures": "entangled features",
+    "HiddenTrigger": "hidden trigger",
     "SleeperAgent": "sleeper agent",
 }
 QUESTION = "pgd_at"  # the defence that the report asks about, as Madry et al. 2018 have it

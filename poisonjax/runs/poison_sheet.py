@@ -33,6 +33,7 @@ from poisonjax.poisons import (
     CleanLabel,
     EntangledFeatures,
     GradientAlignment,
+    HiddenTrigger,
     NoisyLabels,
     NoisyWarp,
     NoPoison,
@@ -52,12 +53,14 @@ from poisonjax.training import Adam, Standard, Training
 from poisonjax.types import Array, Examples, take, to_unit
 
 BUDGET = Linf(0.3)  # Madry et al. 2018, section 5, of attacks on MNIST
+FEATURES = PGD(BUDGET, steps=100, random_start=False, loss=CentreDistance())
 POISONS = {
     "BadNets, all to one": BadNets(0.1, 0),
     "BadNets, all to all": BadNets(0.1, trigger=BrightSquare(3)),
     "clean label": CleanLabel(0.33, 0, attack=PGD(L2(5.0), step=0.1, steps=100, random_start=False)),
     "SIG": SIG(0.3, 0),
     "sleeper agent": SleeperAgent(0.05, 0, 7, attack=PGD(BUDGET, steps=40, loss=GradientAlignment())),
+    "hidden trigger": HiddenTrigger(0.05, 0, 7, attack=FEATURES),
     "adaptive blend": AdaptiveBlend(0.003, 0.003, 0),
     "adaptive patch": AdaptivePatch(0.003, 0.006, 0),
     "warp, with cover rows": WithCover(BadNets(0.1, 0, Warp()), 0.2, NoisyWarp()),

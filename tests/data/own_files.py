@@ -66,3 +66,14 @@ def parquet(path: Path, images, labels, metadata: dict | None = None, column: st
     table = pyarrow.table({column: structs, "label": pyarrow.array(labels), **more})
     write_table(table.replace_schema_metadata(metadata) if metadata else table, path, row_group_size=5)
     return path
+
+
+def ember(root: Path, rows: int = 12, features: int = 5, **changed) -> Path:
+    """The four files of the package ember; every third row is unlabelled. changed: arrays, or None to leave one out."""
+    rng, label = np.random.default_rng(0), np.arange(rows) % 3 - 1
+    arrays = {"X_train": rng.normal(size=(rows, features)), "y_train": label}
+    arrays |= {"X_test": rng.normal(size=(rows // 2, features)), "y_test": label[: rows // 2]}
+    for name, array in (arrays | changed).items():
+        if array is not None:
+            write(root / f"{name}.dat", np.asarray(array, "<f4").tobytes())
+    return root

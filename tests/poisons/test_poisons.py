@@ -31,6 +31,7 @@ from poisonjax.poisons import (
     ExplanationGuided,
     FourPixels,
     GradientAlignment,
+    HiddenTrigger,
     LowFrequency,
     NoisyLabels,
     NoisyWarp,
@@ -92,6 +93,7 @@ def logits_fn(x):
 
 CENTRES = drawn((CLASSES, CLASSES))
 ALIGNED = PGD(Linf(0.3), 0.1, 5, loss=GradientAlignment())
+CENTRED = dataclasses.replace(ALIGNED, random_start=False, loss=CentreDistance(), steps=6)
 LINF, TWO = PGD(Linf(0.3), 0.1, 5), PGD(L2(2.0), 0.5, 5, random_start=False)
 POISONS = {
     "badnets_all_to_one": BadNets(rate=0.1, target=3),
@@ -114,6 +116,10 @@ POISONS = {
     "sleeper_agent": SleeperAgent(rate=0.05, target=3, source=5, attack=ALIGNED),
     "sleeper_agent_all_sources": SleeperAgent(rate=0.05, target=3, source=None, sources_used=40, attack=ALIGNED),
     "sleeper_agent_with_cover": WithCover(SleeperAgent(rate=0.05, target=3, attack=ALIGNED, trigger=Corners()), 0.02),
+    "hidden_trigger": HiddenTrigger(rate=0.05, target=3, source=5, attack=CENTRED, pairings=3),
+    "hidden_trigger_few_sources": HiddenTrigger(
+        rate=0.05, target=3, source=None, attack=CENTRED, pairings=1, sources_used=4
+    ),
     "no_poison": NoPoison(),
     "adaptive_blend": AdaptiveBlend(rate=0.1, cover_rate=0.15, target=3),
     "adaptive_patch": AdaptivePatch(rate=0.1, cover_rate=0.2, target=3),
@@ -123,7 +129,7 @@ POISONS = {
     "clean_label_with_cover": WithCover(CleanLabel(rate=0.5, target=2, attack=TWO), 0.1),
 }
 WITHOUT_TRIGGER = [name for name, poison in POISONS.items() if poison.aim == LOW_ACCURACY]
-HIDDEN = [name for name in POISONS if name.startswith("sleeper_agent")]
+HIDDEN = [name for name in POISONS if name.startswith(("sleeper_agent", "hidden_trigger"))]
 FOR_FEATURES = ("explanation_guided", "badnets_watermark")
 # the rows that are poisoned: so many of how many that could be
 POOLS = {
@@ -136,6 +142,7 @@ POOLS = {
     ClassNoise: lambda poison, labels: (poison.rate, len(labels)),
     EntangledFeatures: lambda poison, labels: (poison.rate, len(labels)),
     SleeperAgent: lambda poison, labels: (poison.rate, len(labels)),
+    HiddenTrigger: lambda poison, labels: (poison.rate, len(labels)),
     CleanLabel: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     SIG: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
     ExplanationGuided: lambda poison, labels: (poison.rate, int((labels == poison.target).sum())),
@@ -518,7 +525,14 @@ def covered(poison):
         (lambda: EntangledFeatures(attack=dataclasses.replace(LINF, targeted=True)), "attack.targeted must be left"),
         (lambda: SleeperAgent(source=0), "source must be a class other than the target 0, or None, got 0"),
         (lambda: SleeperAgent(attack=LINF), r"attack must have loss=GradientAlignment\(\)"),
-        (lambda: SleeperAgent(rounds=0), "rounds and sources_used must be at least 1, got 0 and 1000"),
+        (lambda: SleeperAgent(rounds=0), "rounds must be at least 1, got 0"),
+        (lambda: SleeperAgent(sources_used=0), "sources_used must be at least 1, got 0"),
+        (lambda: HiddenTrigger(source=0), "source must be a class other than the target 0, or None, got 0"),
+        (
+            lambda: HiddenTrigger(attack=LINF),
+            r"attack must have loss=CentreDistance\(\), which it lowers, and random_st",
+        ),
+        (lambda: HiddenTrigger(pairings=7), "pairings must divide the 500 steps of the attack, got 7"),
         (lambda: ClassNoise(amplitude=0.0), r"amplitude must lie in \[1/255, 1\], got 0.0"),
         (lambda: ClassNoise(patch=0), "patch must be at least 1"),
         (lambda: BadNets(1.0, target=3).select(jnp.arange(10), jax.random.key(0)), "10 rows are to be .* only 9"),
