@@ -22,8 +22,8 @@ class HiddenTrigger(SourceClassPoison):
     Each row is paired with a source image that shows the trigger, and moved until its features, before the last layer
     of a surrogate, are close to those of that image. Sources are drawn anew and paired greedily, the closest two first,
     several times. The paper's victim keeps the surrogate's features and trains the last layer alone; one that is
-    trained from scratch learns little of it. The authors' code takes plain gradient steps of a rate that
-    decays; here they are those of PGD.
+    trained from scratch learns little of it. The authors' code takes plain gradient steps of a rate that decays; here
+    they are those of PGD.
 
     rate: share of all training rows, in (0, 1]. source: the class that the trigger sends to the target; None for every
     other one. trigger: of test images, at random places in the paper. attack: of all pairings together; eps 16/255 in
