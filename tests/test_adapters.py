@@ -153,7 +153,7 @@ def test_images_under_vmap_are_one_batch():
     slopes = jax.vmap(slope, (None, 0, None))(from_torch(counted), many, weights()[:4])
     expected = jnp.stack([slope(foreign, x, weights()[:4]) for x in many])
     np.testing.assert_allclose(slopes, expected, atol=1e-5)
-    assert sizes[:2] == [1, 2] and set(sizes[2:]) == {12}  # the first two count the classes
+    assert sizes[:3] == [1, 2, 1] and set(sizes[3:]) == {12}  # the first count the classes and try the gradient
 
 
 def test_gradients_stay_out_of_the_parameters():

@@ -1,41 +1,14 @@
-"""Networks of other frameworks as victims, and JAX networks for the attacks of other frameworks.
+"""Networks of PyTorch, Foolbox and the Adversarial Robustness Toolbox, and JAX networks for them."""
 
-A foreign network runs on the host, called back from the compiled attack batch by batch, so it is much slower than a
-JAX network. It must not call JAX itself, which may deadlock on a CPU. Gradients are the framework's own; there are no
-second derivatives. torch, ART and Foolbox are imported where they are needed, and are not required by poisonjax.
-"""
-
-import functools
 import importlib
-import sys
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from poisonjax.adapters.callback import called_back, in_few_sizes
 from poisonjax.runtime import compilation
 from poisonjax.types import LogitsFn
-
-Forward = Callable[[np.ndarray], np.ndarray]  # images in the framework's layout -> logits [b k]
-Backward = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (images, weights of the logits [b k]) -> gradient
-
-
-def adapted(network) -> LogitsFn:
-    """A network that somebody names, as a JAX function: a torch.nn.Module, a class of them, or a function as it is.
-
-    A module is put in evaluation mode. A class is called without arguments, so it must load its weights itself.
-    ValueError, one line, as `from_torch`, or if the class cannot be called so.
-    """
-    torch = sys.modules.get("torch")  # without it there are no modules
-    if torch is None:
-        return network
-    if isinstance(network, type) and issubclass(network, torch.nn.Module):
-        try:
-            network = network()
-        except Exception as error:  # whatever the code of a user raises
-            raise ValueError(f"{network.__name__}() fails, without arguments: {error}") from error
-    return from_torch(network.eval()) if isinstance(network, torch.nn.Module) else network
 
 
 def from_torch(module) -> LogitsFn:
@@ -56,7 +29,7 @@ def from_torch(module) -> LogitsFn:
     devices = sorted({str(each.device) for each in tensors}) or ["cpu"]
     if len(devices) > 1 or devices == ["meta"]:
         raise ValueError(f"module must have its weights on one device, got {', '.join(devices)}; load it on the cpu")
-    return _of_torch(module, devices[0])
+    return of_torch(module, devices[0])
 
 
 def from_foolbox(fmodel) -> LogitsFn:
@@ -69,7 +42,7 @@ def from_foolbox(fmodel) -> LogitsFn:
         raise ValueError(f"fmodel must be a foolbox.PyTorchModel, got {type(fmodel).__name__}")
     if tuple(fmodel.bounds) != (0, 1):
         raise ValueError(f"fmodel must have bounds (0, 1), got {tuple(fmodel.bounds)}")
-    return _of_torch(fmodel, fmodel.device)
+    return of_torch(fmodel, fmodel.device)
 
 
 def from_art(classifier) -> LogitsFn:
@@ -87,10 +60,10 @@ def from_art(classifier) -> LogitsFn:
 
     def backward(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         if not hasattr(classifier, "class_gradient"):
-            raise ValueError(f"{type(classifier).__name__} has no gradients; allowed are attacks that take none")
+            raise ValueError(f"{type(classifier).__name__} has no class_gradient")
         return np.einsum("bk,bk...->b...", weights, classifier.class_gradient(x))
 
-    return _called_back(classifier.predict, backward, getattr(classifier, "channels_first", False))
+    return called_back(classifier.predict, backward, getattr(classifier, "channels_first", False))
 
 
 def to_torch(logits_fn: LogitsFn):
@@ -136,7 +109,7 @@ def _imported(module: str, package: str, what: str):
         ) from None
 
 
-def _of_torch(model: Callable, device) -> LogitsFn:
+def of_torch(model: Callable, device) -> LogitsFn:
     """A differentiable function of tensors [b c h w] in [0, 1]."""
     import torch
 
@@ -156,50 +129,13 @@ def _of_torch(model: Callable, device) -> LogitsFn:
     def backward(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         with torch.enable_grad():
             images = tensor(x).requires_grad_()
-            (gradient,) = torch.autograd.grad(logits(images), images, tensor(weights))
+            found = logits(images)
+            if not found.requires_grad:
+                raise ValueError("its logits are not tensors computed from the images")
+            (gradient,) = torch.autograd.grad(found, images, tensor(weights))
         return gradient.cpu().numpy()
 
-    return _called_back(forward, backward, channels_first=True)
-
-
-def _called_back(forward: Forward, backward: Backward, channels_first: bool) -> LogitsFn:
-    """A JAX function, compiled and differentiable, of functions on the host.
-
-    Under vmap the images of all are one batch.
-    """
-    to_foreign, to_jax = ((0, 3, 1, 2), (0, 2, 3, 1)) if channels_first else ((0, 1, 2, 3),) * 2
-
-    def batch(array) -> np.ndarray:
-        """Images [.. b h w c] as one batch in the framework's layout."""
-        return np.array(array).reshape(-1, *array.shape[-3:]).transpose(to_foreign)
-
-    def logits(x) -> np.ndarray:
-        found = np.asarray(forward(batch(x)), np.float32)
-        return found.reshape(*x.shape[:-3], *found.shape[1:])
-
-    def gradient(x, weights) -> np.ndarray:
-        result = backward(batch(x), np.array(weights).reshape(-1, weights.shape[-1]))
-        return np.asarray(result, np.float32).transpose(to_jax).reshape(x.shape)
-
-    @functools.cache
-    def of_each(image: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the logits of one image. ValueError unless two images have two of them."""
-        one, two = (list(np.shape(forward(batch(np.zeros((rows, *image), np.float32))))) for rows in (1, 2))
-        if one[:1] != [1] or two != [2, *one[1:]]:
-            raise ValueError(f"it gives {one} for one image and {two} for two, and must give logits [b k]")
-        return tuple(one[1:])
-
-    @jax.custom_vjp
-    def logits_fn(x):
-        like = jax.ShapeDtypeStruct((len(x), *of_each(x.shape[1:])), jnp.float32)
-        return jax.pure_callback(logits, like, x, vmap_method="broadcast_all")
-
-    def pullback(x, weights):
-        like = jax.ShapeDtypeStruct(x.shape, jnp.float32)
-        return (jax.pure_callback(gradient, like, x, weights, vmap_method="broadcast_all"),)
-
-    logits_fn.defvjp(lambda x: (logits_fn(x), x), pullback)
-    return logits_fn
+    return called_back(forward, backward, channels_first=True)
 
 
 def _channels_last(x):
@@ -208,7 +144,5 @@ def _channels_last(x):
 
 def _run_in_jax(torch, fn: Callable, *tensors):
     """fn of the rows [b ...] of the tensors, as a tensor on the device of the first."""
-    rows, like = len(tensors[0]), tensors[0]
-    whole = np.arange(1 << (rows - 1).bit_length()) % rows
-    result = fn(*(tensor.detach().cpu().numpy()[whole] for tensor in tensors))
-    return torch.from_numpy(np.array(result[:rows])).to(like)
+    result = in_few_sizes(fn, *(tensor.detach().cpu().numpy() for tensor in tensors))
+    return torch.from_numpy(result).to(tensors[0])
