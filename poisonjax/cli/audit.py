@@ -55,6 +55,7 @@ def model_parser(prog: str) -> Parser:
     flag.whole("seed", "of which seed of the run", least=0, default=0)
     flag.text("experiment", "file or module of the experiment, if the types of the run come from there")
     flag.number("eps", "Linf radius of AutoAttack; default: no attack")
+    flag.text("calibration", "CSV of audits of networks known to be backdoored or clean; default: no probability")
     command.add_data_flags(flag)
     command.add_machine_flags(flag)
     flag.require("data", when=lambda values: values["arm"] is None)
@@ -62,12 +63,15 @@ def model_parser(prog: str) -> Parser:
 
 
 def _audit_model(args: SimpleNamespace) -> int:
+    from poisonjax.reports.audit import calibration
     from poisonjax.runs import audit_model
 
+    known = None if args.calibration is None else calibration.read(args.calibration)
     victim, dataset = _of_run(args) if args.arm is not None else _of_code(args)
     name = args.network if args.arm is None else f"{args.arm} of {args.network}"
-    report = audit_model.run(victim, dataset, args.out, name, args.eps)
-    print(f"\n{report.verdict}\n{args.out}/model_audit.html")
+    report = audit_model.run(victim, dataset, args.out, name, args.eps, known)
+    probability = [] if known is None else [f"Probability of a backdoor: {report.probability:.2f}."]
+    print("\n".join(["", report.verdict, *probability, f"{args.out}/model_audit.html"]))
     return SUSPICIOUS if report.suspicious else 0
 
 
@@ -80,7 +84,7 @@ def _of_run(args: SimpleNamespace):
 
 
 def _of_code(args: SimpleNamespace):
-    """A function images -> logits of somebody's own, or a torch.nn.Module, and the data to try it on."""
+    """A function images -> logits of somebody's own, a torch.nn.Module or a MAITE model, and the data to try it on."""
     from poisonjax.adapters import adapted
     from poisonjax.evaluation.victim import function_victim
     from poisonjax.runs.experiments import load_object

@@ -13,6 +13,7 @@ from poisonjax.defences import PatchSearch, TriggerInversion, invert_triggers, s
 from poisonjax.evaluation.robustness import check_shapes, evaluate
 from poisonjax.evaluation.victim import Victim, map_rows, row_outputs
 from poisonjax.reports.audit import model
+from poisonjax.reports.audit.calibration import Calibration
 from poisonjax.reports.console import say
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import write_atomic
@@ -23,11 +24,18 @@ BATCH = 100  # images at a time
 ATTACKED = 100  # of them, under AutoAttack
 
 
-def run(victim: Victim, dataset: Dataset, out: str | os.PathLike, name: str, eps: float | None = None) -> model.Report:
+def run(
+    victim: Victim,
+    dataset: Dataset,
+    out: str | os.PathLike,
+    name: str,
+    eps: float | None = None,
+    known: Calibration | None = None,
+) -> model.Report:
     """Audit a network on the test split of a data set; write model_audit.html and model_audit.json to `out`.
 
-    name: what the network is called. eps: Linf radius of AutoAttack; None for no attack. ValueError for a network that
-    cannot take the images or gives other classes.
+    name: what the network is called. eps: Linf radius of AutoAttack; None for no attack. known: a calibration, by which
+    the report has a probability. ValueError for a network that cannot take the images or gives other classes.
     """
     examples = take(dataset.test, slice(IMAGES))
     _check(victim, dataset, examples)
@@ -40,7 +48,7 @@ def run(victim: Victim, dataset: Dataset, out: str | os.PathLike, name: str, eps
     logits, _ = map_rows(row_outputs, distributed.replicate(victim), examples, BATCH)
     clean = float(np.mean(np.argmax(logits, -1) == examples.label))
     robust = None if eps is None else _robust(victim, examples, eps)
-    report = model.Report(name, dataset, len(examples.label), clean, inversion, patches, eps, robust)
+    report = model.Report(name, dataset, len(examples.label), clean, inversion, patches, eps, robust, known)
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "model_audit.html", model.render(report, examples))
@@ -55,9 +63,11 @@ def _robust(victim: Victim, examples: Examples, eps: float) -> float:
 
 
 def _check(victim: Victim, dataset: Dataset, examples: Examples) -> None:
-    """ValueError if the network does not take the images, or has other classes; and for rows of features."""
+    """ValueError for a network that cannot take the images, with other classes or no gradients, and for features."""
     if examples.image.ndim != 4:
         raise ValueError(f"{dataset.name}: has rows of features; an audit is for images")
     classes = check_shapes(victim.logits, examples.image.shape[1:])
     if classes != dataset.classes:
         raise ValueError(f"the network gives [1, {classes}] for an image; {dataset.name} has {dataset.classes} classes")
+    image = jax.ShapeDtypeStruct((1, *examples.image.shape[1:]), np.float32)
+    jax.eval_shape(jax.grad(lambda x: victim.logits(x).sum()), image)  # refused now, and not in a search

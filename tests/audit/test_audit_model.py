@@ -40,6 +40,18 @@ class Backdoored(torch.nn.Module):
         return logits + corner[:, None] * (torch.arange(10) == 3)
 
 
+class InMaite:  # the same by MAITE's protocol of a model
+    metadata = {"id": "backdoored"}
+
+    def __init__(self, detached):
+        self.module, self.detached = Backdoored(), detached
+
+    def __call__(self, batch):
+        logits = self.module(torch.stack(batch))
+        return list(logits.detach() if self.detached else logits)
+
+
+in_maite, detached = InMaite(False), InMaite(True)
 double = torch.nn.Linear(784, 10).double()
 deep = torch.nn.Conv2d(1, 10, 28)
 """
@@ -105,9 +117,13 @@ def run(code, name, out, data_dir, *flags):
 
 
 def test_a_backdoored_network_is_told_from_a_clean_one(code, data_dir, tmp_path, capsys):
-    assert run(code, "backdoored", tmp_path / "bad", data_dir) == 3
-    assert "looks backdoored: its target is class 3." in capsys.readouterr().out
+    known = tmp_path / "known.csv"
+    known.write_text("anomaly_index,patch_excess,backdoored\n" + "1,.1,0\n" * 20 + "1,.9,1\n" * 20)
+    assert run(code, "backdoored", tmp_path / "bad", data_dir, f"--calibration={known}") == 3
+    said = capsys.readouterr().out
+    assert "looks backdoored: its target is class 3." in said and "Probability of a backdoor: 0.9" in said
     made = json.loads((tmp_path / "bad" / "model_audit.json").read_text())
+    assert made["probability"] > 0.9 and made["calibration"]["networks"] == 40
     assert made["tags"] == ["AML.T0018", "OWASP-LLM04:2025"]
     assert made["suspicious"] and [each["class"] for each in made["classes"] if each["flagged"]] == ["3"]
     page = (tmp_path / "bad" / "model_audit.html").read_text()
@@ -121,18 +137,19 @@ def torch_code(code):
     return code
 
 
-def test_a_torch_module_is_audited_as_the_same_network_in_jax(torch_code, data_dir, tmp_path):
+def test_a_torch_module_and_a_maite_model_are_audited_as_the_same_network_in_jax(torch_code, data_dir, tmp_path):
     in_jax = torch_code.with_name(f"{torch_code.stem}_in_jax.py")
     in_jax.write_text(CODE)
     made = []
-    for file, name in ((torch_code, "Backdoored"), (in_jax, "backdoored")):
+    for file, name in ((torch_code, "Backdoored"), (torch_code, "in_maite"), (in_jax, "backdoored")):
         assert run(file, name, tmp_path / name, data_dir) == 3
         assert "Class 3, flagged" in (tmp_path / name / "model_audit.html").read_text()
         made.append(json.loads((tmp_path / name / "model_audit.json").read_text()))
-    assert made[0]["clean_accuracy"] == pytest.approx(made[1]["clean_accuracy"], abs=0.01)
-    found, expected = (next(each for each in one["classes"] if each["class"] == "3") for one in made)
-    assert found["flagged"] and found["patch_place"] == expected["patch_place"]
-    assert found["mask_pixels"] == pytest.approx(expected["mask_pixels"], rel=0.01)
+    *theirs, expected = (next(each for each in one["classes"] if each["class"] == "3") for one in made)
+    for one, found in zip(made, theirs, strict=False):
+        assert one["clean_accuracy"] == pytest.approx(made[-1]["clean_accuracy"], abs=0.01)
+        assert found["flagged"] and found["patch_place"] == expected["patch_place"]
+        assert found["mask_pixels"] == pytest.approx(expected["mask_pixels"], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -140,6 +157,7 @@ def test_a_torch_module_is_audited_as_the_same_network_in_jax(torch_code, data_d
     [
         ("double", "module must be in torch.float32, got torch.float64; call module.float() before"),
         ("deep", "must give logits of shape [b k], got [1, 10, 1, 1] for 1 image"),
+        ("detached", "it has no gradients: its logits are not tensors computed from the images; allowed are attacks"),
     ],
 )
 def test_a_torch_module_that_does_not_fit_is_one_line(name, message, torch_code, data_dir, tmp_path, capsys):

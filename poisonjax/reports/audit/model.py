@@ -7,6 +7,7 @@ import numpy as np
 
 from poisonjax.data import Dataset
 from poisonjax.defences import Inversion, Patches
+from poisonjax.reports.audit.calibration import Calibration, Statistics
 from poisonjax.reports.audit.page import Picture, picture, templates
 from poisonjax.reports.audit.tables import OWASP
 from poisonjax.reports.images import class_name
@@ -23,7 +24,11 @@ LIMITS = (
 
 
 class Report(NamedTuple):
-    """The findings. images: how many were looked at. clean, robust: accuracies; robust under AutoAttack within eps."""
+    """The findings.
+
+    images: how many were looked at. clean, robust: accuracies; robust under AutoAttack within eps. calibration: what
+    makes a probability of them; None for none.
+    """
 
     name: str
     dataset: Dataset
@@ -33,6 +38,7 @@ class Report(NamedTuple):
     patches: Patches
     eps: float | None
     robust: float | None
+    calibration: Calibration | None = None
 
     @property
     def flagged(self) -> np.ndarray:
@@ -55,6 +61,35 @@ class Report(NamedTuple):
             return f"No backdoor was found in {self.name}."
         names = [class_name(int(label), self.dataset.label_names) for label in np.flatnonzero(self.flagged)]
         return f"{self.name} looks backdoored: its target is class {' or '.join(names)}."
+
+    @property
+    def statistics(self) -> Statistics:
+        """The findings in two numbers."""
+        smaller = self.inversion.norms < np.median(self.inversion.norms)
+        success = self.patches.success
+        return Statistics(
+            round(float(np.max(self.inversion.anomaly, where=smaller, initial=0)), 3),
+            round(float(np.max(success) - np.median(success)), 4),
+        )
+
+    @property
+    def probability(self) -> float | None:
+        """The probability of a backdoor; None without a calibration."""
+        return None if self.calibration is None else self.calibration.probability(self.statistics)
+
+    @property
+    def probability_basis(self) -> str:
+        """Where the probability comes from, or why there is none."""
+        known = self.calibration
+        if known is None:
+            return "There is no probability without audits of networks that are known to be backdoored or clean."
+        basis = (
+            f"The probability holds among networks like the {len(known.backdoored)} of {known.file}, of which "
+            f"{known.backdoored.sum()} are backdoored; each predicted from the others, they have a cross-entropy of "
+            f"{known.cross_entropy:.2f} (their share alone: {known.prior_cross_entropy:.2f}) and an AUC of "
+            f"{known.auc:.2f}."
+        )
+        return basis if known.covers(self.statistics) else f"{basis} This network lies outside their range."
 
 
 class Row(NamedTuple):
@@ -96,9 +131,28 @@ def to_json(report: Report) -> str:
         "clean_accuracy": report.clean,
         "autoattack_linf": report.eps,
         "robust_accuracy": report.robust,
+        "statistics": report.statistics._asdict(),
+        "probability": report.probability,
+        "probability_basis": report.probability_basis,
+        "calibration": None if report.calibration is None else _calibration(report.calibration, report.statistics),
         "classes": classes,
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _calibration(known: Calibration, found: Statistics) -> dict:
+    columns = zip(Statistics._fields, known.statistics.min(0).tolist(), known.statistics.max(0).tolist(), strict=True)
+    return {
+        "file": known.file,
+        "sha256": known.sha256,
+        "networks": len(known.backdoored),
+        "backdoored": int(known.backdoored.sum()),
+        "cross_entropy": known.cross_entropy,
+        "cross_entropy_of_share": known.prior_cross_entropy,
+        "auc": known.auc,
+        "range": {name: [low, high] for name, low, high in columns},
+        "in_range": known.covers(found),
+    }
 
 
 def render(report: Report, examples: Examples) -> str:
