@@ -60,18 +60,18 @@ class Case(NamedTuple):
 
 
 def cases(runs: Iterable[Run]) -> list[Case]:
-    """One case for each poisoned experiment: of its largest scale, then of most seeds; each network once.
+    """One case for each poisoned experiment and type of network: of its largest scale, then of most seeds.
 
-    Of two experiments on the same network, at any scale, the one that the report has numbers of stands for both.
+    Of two experiments on one trained network, at any scale, the one that the report has numbers of stands for both.
     """
     asked, owners, chosen = sorted(filter(_answers, runs), key=_preference), {}, {}
     for run in asked:
         owners.setdefault(_network(run), run.record["experiment"])
     for run in asked:
         name = run.record["experiment"]
-        if owners[_network(run)] == name and name not in chosen:
-            chosen[name] = _case(run)
-    return [chosen[name] for name in sorted(chosen, key=_order)]
+        if owners[_network(run)] == name:
+            chosen.setdefault((name, _plain(run.record["config"].get("model"))), _case(run))
+    return [chosen[key] for key in sorted(chosen, key=lambda key: _order(key[0]))]
 
 
 def _answers(run: Run) -> bool:

@@ -35,10 +35,10 @@ def files(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def chosen(runs: tuple[Run, ...], records: pathlib.Path) -> Case | None:
-    """The case to draw: the first backdoor whose run kept its images; None if there is none."""
+    """The case to draw: the first backdoor whose run kept its images, if possible one with another defence to show."""
     backdoors = [case for case in cases(runs) if case.aim == BACKDOOR]
     kept = [case for case in backdoors if (records / case.run.path / "shown.npz").exists()]
-    return kept[0] if kept else None
+    return min(kept, key=lambda case: case.best in (None, case.asked), default=None)
 
 
 def digest(case: Case, records: pathlib.Path) -> str:

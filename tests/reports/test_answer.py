@@ -76,6 +76,24 @@ def test_the_largest_scale_speaks_and_changed_settings_do_not(tmp_path):
     assert case.run.record["scale"] == "full" and case.asked.fate == SURVIVES
 
 
+def test_each_type_of_network_speaks(tmp_path):
+    full, paper = a_record("mnist_badnets", 0.05, "full"), a_record("mnist_badnets", 0.9, "paper")
+    paper["config"]["model"] = {"type": "ReportCNN"}
+    cases = found(tmp_path, full, a_record("mnist_badnets", 0.9), paper)
+    said = {(answer.network(case), case.run.record["scale"], case.asked.fate) for case in cases}
+    assert said == {("WongCNN", "full", REMOVED), ("ReportCNN", "paper", SURVIVES)}
+
+
+def test_the_picture_shows_another_defence_if_there_is_one(tmp_path):
+    rates = {"standard": 0.9, "pgd_at": 0.9, "reveal": 0.05, "pgd_at_clean_data": 0.03}
+    parts = {"pgd_at_clean_data": {"poisoned": False}, "reveal": {"defence": {"type": "Reveal"}}}
+    arms = {arm: {"attack_success_rate": rate} for arm, rate in rates.items()}
+    found(tmp_path, a_record("mnist_a", 0.9), synthetic.record("mnist_b", "small", 1, arms, parts=parts))
+    for number in (0, 1):
+        (tmp_path / str(number) / "shown.npz").touch()
+    assert hero.chosen(reading.collect(tmp_path).runs, tmp_path).run.record["experiment"] == "mnist_b"
+
+
 def test_a_network_counts_once(tmp_path):
     synthetic.save(tmp_path / "a", a_record("a_look_at_it", 0.9))
     compared = synthetic.compared(a_record("x", 0.9)["arms"], "pgd_at", "attack_success_rate", 0.01)
