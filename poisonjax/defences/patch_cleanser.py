@@ -67,6 +67,25 @@ class MaskedTraining(Objective):
         """The names that the objective records."""
         return self.objective.aux
 
+    @property
+    def single_step(self) -> bool:
+        """True if the objective trains against one gradient step."""
+        return self.objective.single_step
+
+    @property
+    def replays(self) -> int:
+        """The updates of the objective on each batch."""
+        return self.objective.replays
+
+    @property
+    def carries_perturbation(self) -> bool:
+        """True if the objective carries one."""
+        return self.objective.carries_perturbation
+
+    def ascend(self, perturbation: Array, gradient: Array, progress: Array) -> Array:
+        """The objective's own move."""
+        return self.objective.ascend(perturbation, gradient, progress)
+
     def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
         drawn, attack = jnp.moveaxis(jax.vmap(jax.random.split)(keys.attack), 1, 0)
         return self.objective(network, self._masked(x, drawn), y, keys._replace(attack=attack), progress)

@@ -198,16 +198,47 @@ def local_shard(rows: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndar
     """The parts that `shard` selects on this process's devices, in NumPy: rows [b] -> [devices b'], or [b] on one."""
     if single_device():
         return rows, real
-    size, mine = -(-len(rows) // jax.device_count()), jax.local_device_count()
-    pad = (0, size * jax.device_count() - len(rows))
-    first = jax.process_index() * mine
-    parts = np.pad(rows, pad, mode="wrap"), np.pad(real, pad)
-    return tuple(part.reshape(-1, size)[first : first + mine] for part in parts)
+    pad = (0, -len(rows) % jax.device_count())
+    return _local(np.pad(rows, pad, mode="wrap")), _local(np.pad(real, pad))
+
+
+def _local(rows: np.ndarray) -> np.ndarray:
+    """The parts [devices b' ...] of this process's devices, of rows that all devices share equally."""
+    first, mine = jax.process_index() * jax.local_device_count(), jax.local_device_count()
+    return rows.reshape(jax.device_count(), -1, *rows.shape[1:])[first : first + mine]
 
 
 def place_shards(tree):
     """Copy arrays that `local_shard` laid out to the devices."""
     return jax.tree.map(jnp.asarray, tree) if single_device() else _spread()(tree)
+
+
+def scatter(tree):
+    """Copy arrays [b ...] to the devices, of each the rows that `shard` selects, filled up with zeros."""
+    if single_device() or not jax.tree.leaves(tree):
+        return replicate(tree)
+
+    def part(rows) -> np.ndarray:
+        return _local(np.pad(rows, ((0, -len(rows) % jax.device_count()), *[(0, 0)] * (np.ndim(rows) - 1))))
+
+    return place_shards(jax.tree.map(part, tree))
+
+
+def gather(tree, rows: int):
+    """Copy to the host what `scatter` spread: arrays [rows ...]."""
+    if single_device() or not jax.tree.leaves(tree):
+        return jax.device_get(tree)
+    return jax.tree.map(lambda leaf: leaf[:rows], fetch(_gathering()(tree)))
+
+
+@functools.cache
+def _gathering() -> Callable:
+    """Program that copies the parts of all devices to each."""
+    return jax.pmap(lambda tree: jax.tree.map(_of_all, tree), _AXIS)
+
+
+def _of_all(rows: Array) -> Array:
+    return jax.lax.all_gather(rows, _AXIS, tiled=True)
 
 
 def psum(tree):
@@ -238,7 +269,7 @@ def over_rows(fn: Callable) -> Callable:
             out = fn(take(data, mine), *jax.tree.unflatten(structure, leaves))
             if single_device():
                 return out
-            return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, _AXIS, tiled=True)[: len(picked)], out)
+            return jax.tree.map(lambda leaf: _of_all(leaf)[: len(picked)], out)
 
         return one
 

@@ -5,6 +5,7 @@ from poisonjax.training.fit import Fitted, Interrupted, fit, fresh, restored
 from poisonjax.training.objectives import (
     TRADES,
     AdversarialTraining,
+    FreeAdversarialTraining,
     Losses,
     Objective,
     Standard,
@@ -27,6 +28,7 @@ __all__ = [
     "CropFlip",
     "Cyclic",
     "Fitted",
+    "FreeAdversarialTraining",
     "Interrupted",
     "Losses",
     "Objective",

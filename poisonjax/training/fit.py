@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -62,14 +62,16 @@ def program(model: nn.Module, objective: Objective, settings: Training, rows: in
     carry is (state, sums of this epoch so far); data holds all `rows` examples. The bound is an argument, so the
     same executable, and so the same arithmetic, serves whatever number of steps a call makes.
     """
-    batch, steps = settings.batch, settings.epoch_steps(rows)
+    batch, steps, replays = settings.batch, settings.epoch_steps(rows), objective.replays
     step = _one_step(model, objective, settings, rows)
 
     def run(carry, data, key, stop):
-        order = _order(key, carry[0].step // steps, settings, rows)
+        order = _order(key, carry[0].step // (steps * replays), settings, rows)
 
         def body(_, carry):
-            first = carry[0].step % steps * batch
+            # Without replays the program, and so the last bit of a network, stays as it was before there were any.
+            turn = carry[0].step if replays == 1 else carry[0].step // replays
+            first = turn % steps * batch
             picked = jax.lax.dynamic_slice(order, (first,), (batch,))
             mine, real = distributed.shard(picked, first + jnp.arange(batch) < rows)
             return step(carry, take(data, mine), real, key)
@@ -80,7 +82,7 @@ def program(model: nn.Module, objective: Objective, settings: Training, rows: in
 
 
 def _order(key: Array, epoch: Array, settings: Training, rows: int) -> Array:
-    """The positions of the examples in an epoch, [steps * batch]: a permutation, padded with its own beginning."""
+    """The positions of the examples in a pass over them, [steps * batch]: a permutation, padded with its beginning."""
     order = jax.random.permutation(jax.random.fold_in(jax.random.split(key)[0], epoch), rows)
     return jnp.pad(order, (0, settings.epoch_steps(rows) * settings.batch - rows), mode="wrap")
 
@@ -110,11 +112,13 @@ def streaming(model: nn.Module, objective: Objective, settings: Training, rows: 
     To be called for the steps from `at` on, in turn, with one and the same HostData. order: the key, on the host.
     """
     step, batches = _streamed_step(model, objective, settings, rows), None
+    replays, total = objective.replays, -(-settings.total_steps(rows) // objective.replays)
 
     def run(carry, data: HostData, key, stop):
         nonlocal batches, at
         if batches is None:
-            batches = prefetch(lambda share: _sent(data, *share), _shares(order, settings, rows, at))
+            read = prefetch(lambda share: _sent(data, *share), _shares(order, settings, rows, at // replays, total))
+            batches = islice((batch for batch in read for _ in range(replays)), at % replays, None)
             first = next(batches)
             batches = chain([first], batches)
             jax.block_until_ready(step(jax.tree.map(jnp.copy, carry), *first, key))  # compiles, off the clock
@@ -125,10 +129,10 @@ def streaming(model: nn.Module, objective: Objective, settings: Training, rows: 
     return run
 
 
-def _shares(key: Array, settings: Training, rows: int, at: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions of this process's rows, and which are real, of every step from `at` on."""
+def _shares(key: Array, settings: Training, rows: int, at: int, total: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions of this process's rows, and which are real, of every batch from `at` on, until the pass of the last."""
     steps = settings.epoch_steps(rows)
-    for epoch in range(at // steps, -(-settings.total_steps(rows) // steps)):
+    for epoch in range(at // steps, -(-total // steps)):
         order = np.asarray(_order(key, epoch, settings, rows))
         for first in range((at % steps if epoch == at // steps else 0) * settings.batch, len(order), settings.batch):
             within = np.arange(first, first + settings.batch)
@@ -141,17 +145,36 @@ def _sent(data: HostData, picked: np.ndarray, real: np.ndarray):
     return distributed.place_shards((examples, real))
 
 
-def _images(step: int, settings: Training, rows: int) -> int:
-    """Images seen in so many steps."""
-    epochs, within = divmod(step, settings.epoch_steps(rows))
-    return epochs * rows + min(within * settings.batch, rows)
+def _images(step: int, settings: Training, rows: int, replays: int) -> int:
+    """Images seen in so many steps, those of a batch as often as it is replayed."""
+    passes = [divmod((step + again) // replays, settings.epoch_steps(rows)) for again in range(replays)]
+    return sum(whole * rows + min(within * settings.batch, rows) for whole, within in passes)
 
 
 def fresh(
     model, objective: Objective, settings: Training, rows: int, image: Array, key: Array
 ) -> tuple[TrainState, Any]:
     """A new network for images [h w c], to be trained on so many rows, and its sums: what `fit` starts from."""
-    return initial_state(model, settings.optimizer(settings.total_steps(rows)), image, key), zero_sums(objective)
+    state = initial_state(model, settings.optimizer(settings.total_steps(rows)), image, key)
+    if objective.carries_perturbation:
+        state = state._replace(perturbation=jnp.zeros((settings.batch, *image.shape), jnp.float32))
+    return state, zero_sums(objective)
+
+
+def _on_devices(carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
+    """The carry on the devices: all of it on each, but of the perturbation the rows that it trains on."""
+    state, sums = carry
+    perturbation = distributed.scatter(state.perturbation)
+    state, sums = distributed.replicate((state._replace(perturbation=()), sums))
+    return state._replace(perturbation=perturbation), sums
+
+
+def _on_host(carry: tuple[TrainState, Any], batch: int) -> tuple[TrainState, Any]:
+    """The carry as it is stored, which is the same for any number of devices."""
+    state, sums = carry
+    perturbation = distributed.gather(state.perturbation, batch)
+    state, sums = distributed.fetch((state._replace(perturbation=()), sums))
+    return state._replace(perturbation=perturbation), sums
 
 
 def restored(
@@ -237,24 +260,24 @@ def fit(
     """
     steps, total = settings.epoch_steps(rows := len(examples.index)), settings.total_steps(rows)
     carry, log = _begin(model, objective, settings, examples, keys[0], store, start)
-    at, pace, saved = int(carry[0].step), 1, time.monotonic()
-    carry, key = distributed.replicate(carry), distributed.replicate(keys[1])
-    watch.begin(_images(total, settings, rows), _images(at, settings, rows))
+    at, pace, saved, replays = int(carry[0].step), 1, time.monotonic(), objective.replays
+    carry, key = _on_devices(carry), distributed.replicate(keys[1])
+    watch.begin(_images(total, settings, rows, replays), _images(at, settings, rows, replays))
     run, data, carry = _compiled(model, objective, settings, examples, keys[1], carry, key)
     while at < total:
         stop = min(at + pace, (at // steps + 1) * steps, total)
         carry, spent = _timed(run, carry, data, key, stop)
-        pace, seen = max(1, round(CALL_SECONDS * (stop - at) / spent)), _images(stop, settings, rows) - log["images"]
-        at, log = stop, log | {"images": log["images"] + seen, "seconds": log["seconds"] + spent}
-        watch.advance(seen)
+        pace, seen = max(1, round(CALL_SECONDS * (stop - at) / spent)), _images(stop, settings, rows, replays)
+        watch.advance(seen - log["images"])
+        at, log = stop, log | {"images": seen, "seconds": log["seconds"] + spent}
         if at % steps == 0 or at == total:
             log = log | {"history": [*log["history"], _row(at, steps, distributed.fetch(carry[1]), probe(carry[0]))]}
             watch.epoch(log["history"][-1])
         overdue = time.monotonic() - saved > save_every
         stopping, overdue, pace = distributed.all_max(watch.stop_requested(), overdue, pace)
         if stopping or overdue or at == total:
-            store.save(at, distributed.fetch(carry), log)
+            store.save(at, _on_host(carry, settings.batch), log)
             saved = time.monotonic()
         if stopping and at < total:
             raise Interrupted(f"stopped at step {at} of {total}, which is saved")
-    return Fitted(distributed.fetch(carry[0]), **log)
+    return Fitted(_on_host(carry, settings.batch)[0], **log)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from poisonjax.attacks import PGD, Ball, KLDivergence, LossAttack
+from poisonjax.attacks.settings import check_counts, check_instance
 from poisonjax.types import Array, LogitsFn
 
 
@@ -27,10 +28,12 @@ class Learner(NamedTuple):
     logits_fn: images [b ...] in [0, 1] -> logits [b k], in evaluation mode, with the weights before this step: what an
     attack sees. No gradient of the weights flows through it.
     apply: (images [b ...], noise keys [b]) -> Outputs, in training mode; differentiable in the weights.
+    perturbation: [b ...], for an objective that carries one; () for any other.
     """
 
     logits_fn: LogitsFn
     apply: Callable[[Array, Array], Outputs]
+    perturbation: Any = ()
 
 
 class Keys(NamedTuple):
@@ -57,12 +60,16 @@ class Objective(abc.ABC):
     """A way to learn from a batch. A new one is a frozen dataclass with `__call__`.
 
     attack: the attack that it trains against, None for none. passes: forward and backward passes of a step beside that
-    attack. aux: names of the numbers that it records beside the loss.
+    attack. aux: names of the numbers that it records beside the loss. replays: updates in a row on each batch, so that
+    a training passes over its rows epochs / replays times. carries_perturbation: True if `network.perturbation`, zero
+    in the beginning, is to be carried from update to update, each of which moves it by `ascend`.
     """
 
     attack: LossAttack | None = None
     passes: ClassVar[int] = 1
     aux: ClassVar[tuple[str, ...]] = ()
+    replays: int = 1
+    carries_perturbation: ClassVar[bool] = False
 
     @property
     def single_step(self) -> bool:
@@ -75,6 +82,14 @@ class Objective(abc.ABC):
 
         progress: the share of the training that is done, in [0, 1].
         """
+
+    def ascend(self, perturbation: Array, gradient: Array, progress: Array) -> Array:
+        """The perturbation [b ...] for the next update, which may be on other images.
+
+        gradient: that of the loss of each row with respect to it, from the pass that gave the gradient of the weights.
+        progress: as in `__call__`.
+        """
+        return perturbation
 
 
 def hard(y: Array) -> Array:
@@ -147,6 +162,49 @@ def fgsm_at(ball: Ball, random_start: bool = True, eps_warmup: float = 0.0) -> A
     """
     step = 1.25 * ball.eps if random_start else ball.eps
     return AdversarialTraining(PGD(ball, step, steps=1, random_start=random_start), eps_warmup)
+
+
+@dataclasses.dataclass(frozen=True)
+class FreeAdversarialTraining(Objective):
+    """Cross-entropy on perturbed images, whose perturbation moves by the gradient of the same pass as the weights.
+
+    Free adversarial training (Shafahi et al. 2019, algorithm 1): each batch is learnt from `replays` times in a row, m
+    of the paper; each time the perturbation moves by eps along the sign of the gradient and is projected to the ball.
+    It begins at zero and is never reset: a row of a batch starts from what the row at its place in the batch before
+    left. An update costs as much as one of standard training, and `epochs` counts updates as for any objective: the
+    rows are passed over epochs / replays times.
+
+    Beyond the paper: images are clipped to [0, 1], and the gradient is that at the clipped images (it is zero beyond
+    the range in the authors' code, where black and white pixels would get stuck); a place that a short batch leaves
+    empty keeps its perturbation; the ball may be another, such as L2. replays: a whole number of at least 1.
+    eps_warmup: share of the training, in [0, 1], over which eps grows from 0; none in the paper. ValueError for other
+    values, or a ball whose moves change few pixels.
+    """
+
+    ball: Ball
+    replays: int = 8
+    eps_warmup: float = 0.0
+
+    carries_perturbation: ClassVar[bool] = True
+    single_step: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_instance(self, "ball", Ball, example="Linf(8/255)")
+        check_counts(self, "replays")
+        _check_warmup(self.eps_warmup)
+        if self.ball.sparse:
+            raise ValueError(f"ball must be one whose moves change all pixels, such as Linf(8/255), got {self.ball}")
+
+    def __call__(self, network: Learner, x: Array, y: Array, keys: Keys, progress: Array) -> Losses:
+        delta, held = network.perturbation, jax.lax.stop_gradient(network.perturbation)
+        x_adv = jnp.clip(x + held, 0.0, 1.0) + (delta - held)  # adds zero, whose gradient passes the clipping
+        out = network.apply(x_adv, keys.noise)
+        return Losses(cross_entropy(out.logits, y), out.logits, out.batch_stats)
+
+    def ascend(self, perturbation: Array, gradient: Array, progress: Array) -> Array:
+        """The perturbation [b ...] after a move of length eps, in the ball."""
+        radius = self.ball.eps * _warmed(progress, self.eps_warmup)
+        return self.ball.project(perturbation + radius * self.ball.steepest(gradient), radius)
 
 
 @dataclasses.dataclass(frozen=True)

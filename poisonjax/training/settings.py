@@ -10,7 +10,8 @@ from poisonjax.training.optimizers import Adam, Optimizer
 class Training:
     """Length, pace and augmentation of training, whatever its objective.
 
-    batch: global, over all devices. max_steps: stop after so many, to try an experiment out. augment: what happens to
+    batch: global, over all devices. epochs: the updates, in passes over the rows; an objective that replays each batch
+    makes fewer passes. max_steps: stop after so many, to try an experiment out. augment: what happens to
     the images before an attack sees them. ValueError for an impossible value.
     """
 

@@ -15,13 +15,15 @@ from poisonjax.types import Array, LogitsFn
 class TrainState(NamedTuple):
     """Weights and optimiser state.
 
-    step: updates so far, int32. params, batch_stats: the network's variables. opt_state: optax's.
+    step: updates so far, int32. params, batch_stats: the network's variables. opt_state: optax's. perturbation: of an
+    objective that carries one, [b ...] for the places of a batch, or this device's part of them; () for any other.
     """
 
     step: Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    perturbation: Any = ()
 
 
 def initial_state(model: nn.Module, tx: optax.GradientTransformation, image: Array, key: Array) -> TrainState:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from poisonjax.attacks.blocks import where_rows
 from poisonjax.keys import row_keys
 from poisonjax.runtime import distributed
 from poisonjax.training.augment import Augmentation
@@ -31,13 +32,15 @@ def make_train_step(
 ) -> Callable[[TrainState, Examples, Array, Array], tuple[TrainState, Sums]]:
     """(state, this device's examples [b], which of them are real [b] bool, key) -> (state, sums over devices)."""
 
-    def loss(params, state, x, y, real, keys):
+    def loss(learning, state, x, y, real, keys):
+        params, perturbation = learning
+
         def apply(images: Array, noise: Array) -> Outputs:
             variables = {"params": params, "batch_stats": state.batch_stats}
             outputs, new = model.apply(variables, images, train=True, keys=noise, mutable=["batch_stats"])
             return Outputs(*outputs, new.get("batch_stats", {}))
 
-        network = Learner(eval_logits(model, state), apply)
+        network = Learner(eval_logits(model, state), apply, perturbation)
         learnt = objective(network, x, y, keys, state.step / total_steps)
         correct = jnp.argmax(learnt.logits, -1) == hard(y)
         sums = {"loss": learnt.rows, "correct": correct, "count": jnp.ones_like(learnt.rows), **learnt.aux}
@@ -45,17 +48,24 @@ def make_train_step(
         return sums["loss"], (sums, learnt.batch_stats)
 
     def step(state: TrainState, examples: Examples, real: Array, key: Array) -> tuple[TrainState, Sums]:
-        key = jax.random.fold_in(key, state.step)
-        attack_keys, noise_keys, augment_keys = (row_keys(key, examples.index, stream) for stream in (0, 1, 2))
+        now = jax.random.fold_in(key, state.step)
+        attack_keys, noise_keys = (row_keys(now, examples.index, stream) for stream in (0, 1))
+        if objective.replays > 1:  # a batch that is learnt from again is augmented as it was at first
+            now = jax.random.fold_in(key, state.step - state.step % objective.replays)
+        augment_keys = row_keys(now, examples.index, 2)
         image = examples.image if augment is None else augment(examples.image, augment_keys)
         keys = Keys(attack_keys, noise_keys)
-        gradient, (sums, batch_stats) = jax.grad(loss, has_aux=True)(
-            state.params, state, to_unit(image), examples.label, real, keys
+        (gradient, slope), (sums, batch_stats) = jax.grad(loss, has_aux=True)(
+            (state.params, state.perturbation), state, to_unit(image), examples.label, real, keys
         )
         gradient, sums = distributed.psum((gradient, sums))
         gradient = jax.tree.map(lambda leaf: leaf / sums["count"], gradient)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, distributed.pmean(batch_stats), opt_state), sums
+        perturbation = state.perturbation
+        if objective.carries_perturbation:  # rows that only fill up the batch keep theirs
+            ahead = objective.ascend(perturbation, slope, state.step / total_steps)
+            perturbation = where_rows(real, ahead, perturbation)
+        return TrainState(state.step + 1, params, distributed.pmean(batch_stats), opt_state, perturbation), sums
 
     return step
