@@ -10,7 +10,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.experiment import Arm, Data, Evaluation, Experiment, Reported
 from poisonjax.models import MadryCNN
 from poisonjax.poisons import NoPoison
-from poisonjax.training import TRADES, Adam, Cosine, Training, fgsm_at
+from poisonjax.training import TRADES, Adam, Cosine, FreeAdversarialTraining, Training, fgsm_at
 
 from ._scales import WARMUP, at, mnist
 
@@ -35,6 +35,7 @@ def experiment(scale: str) -> Experiment:
             Arm("trades", TRADES(PGD_AT, beta=1.0, eps_warmup=WARMUP)),
             Arm("fast_at", fgsm_at(PGD_AT.ball, eps_warmup=WARMUP)),
             Arm("fgsm_at", fgsm_at(PGD_AT.ball, random_start=False, eps_warmup=WARMUP)),
+            Arm("free_at", FreeAdversarialTraining(PGD_AT.ball, replays=4, eps_warmup=WARMUP)),
         ),
         reported=(
             Reported("T1", "pgd_at_as_reported", "clean_accuracy", 0.988),

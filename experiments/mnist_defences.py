@@ -10,7 +10,7 @@ against defences; with `NoPoison()` it shows what each defence costs where there
 import dataclasses
 
 from poisonjax.analyses import CertifiedPatch, CertifiedRows, InformedAttack
-from poisonjax.data.subsets import All, Stratified
+from poisonjax.data.subsets import Stratified
 from poisonjax.defences import (
     ABL,
     DPA,
@@ -78,22 +78,21 @@ def shields(smoke: bool) -> dict[str, Defence]:
     }
 
 
-def experiment(scale: str) -> Experiment:
-    plan, smoke = mnist_removes_or_reveals.experiment(scale), scale == "smoke"
-    pgd_at = at(mnist_badnets.PGD_AT)
-    defences = filters(pgd_at, judges(scale)) | shields(smoke)
+def against_one_backdoor(plan: Experiment, pgd_at: Objective, defences: dict[str, Defence], scale: str) -> Experiment:
+    """The experiment with an arm for each defence, {name: defence}, against BadNets to one class; SMOKE at smoke scale.
+
+    pgd_at: the adversarial training beside them.
+    """
+    smoke = scale == "smoke"
     if smoke:
         defences = {name: defences[name] for name in SMOKE}
-    train = Stratified(300) if smoke else All()
     clean = Stratified(100 if smoke else 500 if scale == "small" else 3000)
     few = 50 if smoke else 200
     looks = CertifiedPatch(5, masks=2 if smoke else 6, images=few), CertifiedRows(), InformedAttack(images=few)
     return dataclasses.replace(
         plan,
-        name="mnist_defences",
-        title="Defences against a BadNets backdoor on MNIST, some of which have clean rows to work with.",
         poison=BadNets(rate=RATE, target=0, trigger=BrightSquare(3)),
-        data=dataclasses.replace(plan.data, train=train, clean=clean),
+        data=dataclasses.replace(plan.data, clean=clean),
         arms=(
             Arm("standard"),
             Arm("pgd_at", pgd_at),
@@ -102,3 +101,13 @@ def experiment(scale: str) -> Experiment:
         ),
         analyses=looks,
     )
+
+
+def experiment(scale: str) -> Experiment:
+    pgd_at = at(mnist_badnets.PGD_AT)
+    plan = dataclasses.replace(
+        mnist_removes_or_reveals.experiment(scale),
+        name="mnist_defences",
+        title="Defences against a BadNets backdoor on MNIST, some of which have clean rows to work with.",
+    )
+    return against_one_backdoor(plan, pgd_at, filters(pgd_at, judges(scale)) | shields(scale == "smoke"), scale)
