@@ -167,6 +167,7 @@ FIGURES = {  # beside these two and, where somebody attacks, images.png
     "mnist_activations": {"tsne.png"},
     "mnist_attacks": {"attacks_standard.png", "attacks_pgd_at.png"},
     "mnist_capacity": {"capacity.png"},
+    "cifar10_defences": {"certified_rows.png"},
     "mnist_defences": {"certified_rows.png"},
 }
 TABLES = ("tabular_explanation_guided",)  # experiments on rows of features, of which there are no pictures

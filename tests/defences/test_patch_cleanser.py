@@ -14,7 +14,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.defences import MaskedTraining, PatchCleanser, shielded
 from poisonjax.defences.patch_cleanser import certified, double_masking, inside, mask_set
 from poisonjax.evaluation.victim import Victim, function_victim
-from poisonjax.training import AdversarialTraining, Losses, Standard
+from poisonjax.training import AdversarialTraining, FreeAdversarialTraining, Losses, Standard
 from poisonjax.training.objectives import Keys
 
 
@@ -153,6 +153,10 @@ def test_the_objective_of_an_arm_is_kept_behind_the_masks():
     hard = AdversarialTraining(PGD(Linf(0.1), 0.1, 1))
     masked = PatchCleanser(3).objective(hard)
     assert (masked.objective, masked.attack, masked.passes, masked.single_step) == (hard, hard.attack, 1, True)
+    free = FreeAdversarialTraining(Linf(0.2), replays=4)
+    masked = PatchCleanser(size=5).objective(free)
+    assert (masked.replays, masked.carries_perturbation, masked.single_step, masked.attack) == (4, True, True, None)
+    np.testing.assert_allclose(masked.ascend(np.zeros(2), np.array([3.0, -1.0]), 1.0), [0.2, -0.2])
     assert PatchCleanser(3, draws=0).objective(Standard()) == Standard()
 
 

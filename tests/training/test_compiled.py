@@ -26,26 +26,24 @@ import jax, numpy as np
 from poisonjax.runtime import distributed
 from poisonjax.attacks import PGD, Linf
 from poisonjax.models import {model}
-from poisonjax.training import AdversarialTraining, Training, initial_state
-from poisonjax.training.fit import program
-from poisonjax.training.step import zero_sums
+from poisonjax.training import AdversarialTraining, FreeAdversarialTraining, Training
+from poisonjax.training.fit import _on_devices, fresh, program
 from poisonjax.types import Examples
 
-model, attack = {network}, PGD(Linf(0.1), step=0.05, steps=3)
-objective = AdversarialTraining(attack)
+model, objective = {network}, {objective}
 settings = Training(batch=8, epochs=2)
 data = Examples(np.zeros((16, 32, 32, 3), np.uint8), np.arange(16) % 10, np.arange(16))
-state = initial_state(model, settings.optimizer(4), data.image[0], jax.random.key(0))
-arguments = distributed.replicate(((state, zero_sums(objective)), data, jax.random.key(0), np.int32(4)))
-print(program(model, objective, settings, 16).lower(*arguments).compile().as_text())
+carry = _on_devices(fresh(model, objective, settings, 16, data.image[0], jax.random.key(0)))
+arguments = distributed.replicate((data, jax.random.key(0), np.int32(4)))
+print(program(model, objective, settings, 16).lower(carry, *arguments).compile().as_text())
 """
 COLLECTIVE = re.compile(r" = .*\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\(")
 
 
-def compiled(network):
+def compiled(network, objective="AdversarialTraining(PGD(Linf(0.1), step=0.05, steps=3))"):
     """The HLO text for two forced host devices, as {computation: text}."""
     forced = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PJRT_NPROC": "4"}
-    code = COMPILE.format(model=network.partition("(")[0], network=network)
+    code = COMPILE.format(model=network.partition("(")[0], network=network, objective=objective)
     env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | forced
     made = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
     assert made.returncode == 0, made.stderr
@@ -90,6 +88,13 @@ def test_one_all_reduce_a_step_and_none_within_the_attack(network, once):
     assert len(nested) > len(inner) >= 1, "a loop over steps, and at least one within it"
     assert not collectives(computations, {name for body in inner for name in nested[body]})
     assert any(collectives(computations, uses) for uses in nested.values()), "it is within the loop over steps"
+
+
+def test_a_carried_perturbation_stays_on_its_device():
+    computations = compiled("WongCNN(filters=(2, 4), hidden=8)", "FreeAdversarialTraining(Linf(0.1), replays=2)")
+    every = collectives(computations, computations)
+    assert len(every) == 1 and "all-reduce" in every[0], every
+    assert any(collectives(computations, uses) for uses in loops(computations).values())
 
 
 @pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="later ones convolve in all threads")

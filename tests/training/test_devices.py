@@ -41,6 +41,7 @@ def assert_same(found, alone, devices):
     np.testing.assert_array_equal(found["over_rows"], np.arange(50) * 2 * 3)  # each row once, in order
     history = found["WongCNN/history"]  # each network of `each`, on a device of its own, is the one of them all
     np.testing.assert_allclose(found["apart"], np.broadcast_to(history, (3, *history.shape)), rtol=2e-3)
+    assert found["freeresumed"] and alone["freeresumed"]
     for name, value in alone.items():
         np.testing.assert_allclose(found[name], value, rtol=2e-3, atol=2e-4, err_msg=name)
 

@@ -15,6 +15,7 @@ from poisonjax.training import (
     TRADES,
     Adam,
     AdversarialTraining,
+    FreeAdversarialTraining,
     Standard,
     Training,
     eval_logits,
@@ -38,6 +39,7 @@ OBJECTIVES = {
     "fast adversarial training": fgsm_at(Linf(EPS)),
     "FGSM adversarial training": fgsm_at(Linf(EPS), random_start=False),
     "TRADES": TRADES(ATTACK, beta=6.0, eps_warmup=0.5),
+    "free adversarial training": FreeAdversarialTraining(Linf(EPS), replays=2),
 }
 
 
@@ -69,7 +71,13 @@ def learner(state, seen=None) -> Learner:
 def learnt(objective, state, examples, y=None, progress=1.0, seen=None):
     keys = row_keys(jax.random.key(0), examples.index, 0)
     x, y = to_unit(jnp.asarray(examples.image)), jnp.asarray(examples.label if y is None else y)
-    return objective(learner(state, seen), x, y, Keys(keys, keys), progress)
+    network = learner(state, seen)._replace(perturbation=begun(objective, x))
+    return objective(network, x, y, Keys(keys, keys), progress)
+
+
+def begun(objective, x):
+    """The perturbation before the first update."""
+    return jnp.zeros(x.shape) if objective.carries_perturbation else ()
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
@@ -153,15 +161,17 @@ def test_step_descends_the_loss_on_images_that_are_held_constant(objective, stat
     real, key = jnp.ones(12, bool), jax.random.key(5)
     keys = [row_keys(jax.random.fold_in(key, 0), examples.index, stream) for stream in (0, 1)]
     step = jax.jit(make_train_step(MODEL, objective, optax.sgd(1.0), 1))
-    begun = state._replace(opt_state=optax.sgd(1.0).init(state.params))
-    made, sums = step(begun, examples, real, key)
+    zero = begun(objective, examples.image)
+    made, sums = step(
+        state._replace(opt_state=optax.sgd(1.0).init(state.params), perturbation=zero), examples, real, key
+    )
 
     def loss(params):
         def apply(x, noise):
             logits, features = MODEL.apply({"params": params}, jax.lax.stop_gradient(x), train=True, keys=noise)
             return Outputs(logits, features, {})
 
-        network = Learner(eval_logits(MODEL, state), apply)
+        network = Learner(eval_logits(MODEL, state), apply, zero)
         x = to_unit(jnp.asarray(examples.image))
         return jnp.mean(objective(network, x, jnp.asarray(examples.label), Keys(*keys), jnp.float32(0)).rows)
 

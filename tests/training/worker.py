@@ -14,7 +14,7 @@ from poisonjax.attacks import PGD, Linf
 from poisonjax.models import ReportCNN, WongCNN
 from poisonjax.models.layers import Conv, batch_norm
 from poisonjax.runtime import distributed
-from poisonjax.training import AdversarialTraining, Training, fit
+from poisonjax.training import AdversarialTraining, FreeAdversarialTraining, Interrupted, Training, fit
 from poisonjax.training.prefetch import HostData
 from poisonjax.types import Examples, take
 
@@ -51,6 +51,18 @@ class Forgetful:
         pass
 
 
+class Remembering:
+    """A store of what was saved last."""
+
+    kept = None
+
+    def latest(self, like):
+        return self.kept
+
+    def save(self, step, state, meta):
+        self.kept = step, state, meta
+
+
 class Silent:
     """A watch that nobody sees."""
 
@@ -80,12 +92,43 @@ def trained(model: nn.Module, batch: int, rows: int, streamed: bool = False) -> 
     return found | {"/history": np.array([row["train_loss"] for row in made.history])}
 
 
+class Impatient(Silent):
+    """Stops after the first call of the program."""
+
+    def stop_requested(self):
+        return True
+
+
+FREE = FreeAdversarialTraining(Linf(0.1), replays=2, eps_warmup=0.5)
+
+
+def free(store, watch):
+    """The carry that free adversarial training ends with: of a batch that most numbers of devices do not divide."""
+    keys, settings = (jax.random.key(1), jax.random.key(2)), Training(batch=15, epochs=2)
+    fit(NETWORKS[0][0], FREE, settings, examples(), keys, store, watch)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(store.kept[1])}
+
+
+def free_resumed() -> dict:
+    """The weights after free training, and whether they and the perturbation are those without an interruption."""
+    whole, store = free(Remembering(), Silent()), Remembering()
+    try:
+        free(store, Impatient())
+    except Interrupted:
+        resumed = free(store, Silent())
+    same = all(np.array_equal(resumed[name], whole[name]) for name in whole)
+    weights = {name: leaf for name, leaf in whole.items() if "params" in name}
+    moved = {"moved": np.abs(whole["[0].perturbation"]).mean((1, 2, 3)), "resumed": np.array(same)}
+    return weights | moved
+
+
 def main(out: str) -> None:
     """Saves what each network learnt, and what `over_rows` gives."""
     found = {}
     for model, batch, rows in NETWORKS:
         found |= {type(model).__name__ + name: leaf for name, leaf in trained(model, batch, rows).items()}
     found |= {f"streamed{name}": leaf for name, leaf in trained(*NETWORKS[0], streamed=True).items()}
+    found |= {f"free{name}": leaf for name, leaf in free_resumed().items()}
     apart = distributed.map_over_devices(lambda seed: (trained(*NETWORKS[0])["/history"], jax.device_count()), range(3))
     found["apart"] = np.array([history for history, _ in apart])
     times = distributed.over_rows(lambda rows, factor: rows.index * factor)
