@@ -32,20 +32,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Examples, Array, Array], tuple[TrainState, Sums]]:
     """(state, this device's examples [b], which of them are real [b] bool, key) -> (state, sums over devices)."""
 
-    def loss(learning, state, x, y, real, keys):
-        params, perturbation = learning
-
-        def apply(images: Array, noise: Array) -> Outputs:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            outputs, new = model.apply(variables, images, train=True, keys=noise, mutable=["batch_stats"])
-            return Outputs(*outputs, new.get("batch_stats", {}))
-
-        network = Learner(eval_logits(model, state), apply, perturbation)
-        learnt = objective(network, x, y, keys, state.step / total_steps)
-        correct = jnp.argmax(learnt.logits, -1) == hard(y)
-        sums = {"loss": learnt.rows, "correct": correct, "count": jnp.ones_like(learnt.rows), **learnt.aux}
-        sums = {name: jnp.sum(jnp.where(real, value, 0.0)) for name, value in sums.items()}
-        return sums["loss"], (sums, learnt.batch_stats)
+    loss = _loss(model, objective, total_steps)
 
     def step(state: TrainState, examples: Examples, real: Array, key: Array) -> tuple[TrainState, Sums]:
         now = jax.random.fold_in(key, state.step)
@@ -69,3 +56,24 @@ def make_train_step(
         return TrainState(state.step + 1, params, distributed.pmean(batch_stats), opt_state, perturbation), sums
 
     return step
+
+
+def _loss(model: nn.Module, objective: Objective, total_steps: int) -> Callable:
+    """((params, perturbation), state, x, y, real, keys) -> (sum over this device's real rows, (sums, batch_stats))."""
+
+    def loss(learning, state, x, y, real, keys):
+        params, perturbation = learning
+
+        def apply(images: Array, noise: Array) -> Outputs:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            outputs, new = model.apply(variables, images, train=True, keys=noise, mutable=["batch_stats"])
+            return Outputs(*outputs, new.get("batch_stats", {}))
+
+        network = Learner(eval_logits(model, state), apply, perturbation)
+        learnt = objective(network, x, y, keys, state.step / total_steps)
+        correct = jnp.argmax(learnt.logits, -1) == hard(y)
+        sums = {"loss": learnt.rows, "correct": correct, "count": jnp.ones_like(learnt.rows), **learnt.aux}
+        sums = {name: jnp.sum(jnp.where(real, value, 0.0)) for name, value in sums.items()}
+        return sums["loss"], (sums, learnt.batch_stats)
+
+    return loss
