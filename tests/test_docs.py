@@ -107,7 +107,7 @@ def test_every_paper_cited_anywhere_is_in_the_references():
 @pytest.mark.parametrize("anchor", ENTRIES)
 def test_a_reference_is_complete_and_its_places_exist(anchor):
     label, text = ENTRIES[anchor]
-    assert re.search(r"\w\.\s+\*.+?[.?]\*\s+\S.*\d{4}\.\s+\[.+?\]\(https://\S+\)", text, re.DOTALL)
+    assert re.search(r"\w\.\s+\*.+?[.?!]\*\s+\S.*\d{4}\.\s+\[.+?\]\(https://\S+\)", text, re.DOTALL)
     assert anchor == "report" or re.search(r"\d{4}", label)[0] == re.search(r"\d{4}", anchor)[0]
     for place in re.findall(r"`([\w.]+\w)`", text):
         assert pkgutil.resolve_name(f"poisonjax.{place}")
