@@ -7,6 +7,7 @@ from poisonjax.analyses.boosted_trees import GradientBoostedTrees
 from poisonjax.analyses.certified_patch import CertifiedPatch
 from poisonjax.analyses.certified_rows import CertifiedRows
 from poisonjax.analyses.informed_attack import InformedAttack
+from poisonjax.analyses.loss_paths import LossPaths
 
 __all__ = [
     "Activations",
@@ -16,5 +17,6 @@ __all__ = [
     "CertifiedRows",
     "GradientBoostedTrees",
     "InformedAttack",
+    "LossPaths",
     "NamedAttack",
 ]

@@ -22,7 +22,9 @@ class Subject(NamedTuple):
     victim, key: on the devices, from `distributed.replicate`. examples: test images. attack: the experiment's test-time
     attack. batch: images at a time. seed: of the run. folder: where arrays and unfinished work may be kept; the
     analysis has it to itself. progress: (name, images) -> a context that takes numbers of images done. train: makes the
-    rows that the network learnt from, [m], with the labels that it saw; None while it is in training.
+    rows that the network learns from, [m], with the labels that it sees. poisoned, cover: the `index` of those that are
+    poisoned, and of cover rows. own_attack: what its objective trains against, None for none. history: of its training,
+    one row per epoch, with the numbers of `Analysis.curve`; () while it is in training.
     """
 
     victim: Victim
@@ -35,6 +37,10 @@ class Subject(NamedTuple):
     folder: Path
     progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
     train: Callable[[], Examples] | None = None
+    poisoned: Sequence[int] = ()
+    cover: Sequence[int] = ()
+    own_attack: Attack | None = None
+    history: Sequence[dict] = ()
 
     def map(self, fn: Callable, examples: Examples, *settings: Hashable) -> Any:
         """fn(victim, examples [b], *settings) over examples [n]; see `victim.map_rows`."""
@@ -72,7 +78,10 @@ class Analysis(abc.ABC):
         return {}
 
     def curve(self, subject: Subject) -> dict[str, float]:
-        """Numbers to record after every epoch of training."""
+        """Numbers to record after every epoch of training on poisoned rows.
+
+        One with a slash in its name, as `name/loss`, has no chart of its own on the site: it is for `figures` to draw.
+        """
         return {}
 
     def audit(self, measured: dict) -> list[str]:

@@ -15,8 +15,10 @@ import poisonjax.analyses  # noqa: F401 (a config may name its types, and readin
 from poisonjax.data import Dataset
 from poisonjax.data.sources import SOURCES
 from poisonjax.experiment import Experiment
+from poisonjax.keys import stream_key
 from poisonjax.models.network import Network
 from poisonjax.overrides import to_json
+from poisonjax.poisons.base import Poison
 from poisonjax.reports.console import Bar, TrainingBar, say
 from poisonjax.runs import estimate
 from poisonjax.runs.agenda import Agenda, Item
@@ -98,6 +100,13 @@ def training_data(job: Run, change: Callable[[Examples], Examples] = lambda exam
         return jax.tree.map(np.asarray, change(job.dataset.train))
     index = job.dataset.train.index
     return HostData(index, lambda at: jax.tree.map(np.asarray, change(job.reader(index[at]))))
+
+
+def changed_rows(poison: Poison, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows [n] bool that become poisoned, and those that become cover rows. ValueError if they are too few."""
+    labels = jnp.asarray(labels)
+    chosen = poison.select(labels, stream_key(seed, "poison"))
+    return np.asarray(chosen), np.asarray(poison.cover(labels, chosen, stream_key(seed, "cover")))
 
 
 def target_labels(job: Run) -> tuple[np.ndarray, np.ndarray]:

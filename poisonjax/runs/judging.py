@@ -13,9 +13,10 @@ from poisonjax.evaluation.victim import Victim
 from poisonjax.experiment import Arm
 from poisonjax.keys import stream_key
 from poisonjax.reports.console import say
-from poisonjax.runs.job import ATTACKER, Run, folder, progress, target_labels
+from poisonjax.runs.job import ATTACKER, Run, changed_rows, folder, progress, target_labels
 from poisonjax.runtime import distributed
 from poisonjax.runtime.workdir import save_arrays
+from poisonjax.training import Objective
 from poisonjax.types import Examples, take
 
 
@@ -68,10 +69,16 @@ def predict(
 
 
 def analyse(
-    job: Run, seed: int, arm: Arm, victim: Victim, analysis: Analysis, learnt: Callable[[], Examples] | None = None
+    job: Run,
+    seed: int,
+    arm: Arm,
+    victim: Victim,
+    analysis: Analysis,
+    learnt: Callable[[], Examples],
+    history: Sequence[dict],
 ) -> dict:
     """The numbers of an analysis; its arrays are kept beside the network. learnt: as `Subject.train`."""
-    subject = subject_of(job, seed, arm.name, victim, analysis)._replace(train=learnt)
+    subject = subject_of(job, seed, arm.name, victim, analysis, learnt, arm.objective)._replace(history=history)
     subject.folder.mkdir(parents=True, exist_ok=True)
     arrays = analysis.collect(subject)
     save_arrays(subject.folder / "arrays.npz", arrays)
@@ -81,8 +88,18 @@ def analyse(
     return measured
 
 
-def subject_of(job: Run, seed: int, name: str, victim: Victim, analysis: Analysis) -> Subject:
+def subject_of(
+    job: Run,
+    seed: int,
+    name: str,
+    victim: Victim,
+    analysis: Analysis,
+    train: Callable[[], Examples],
+    objective: Objective,
+) -> Subject:
+    """The network of that name for an analysis. train: as `Subject` has it. objective: by which it learns."""
     plan, key = job.experiment, distributed.replicate(stream_key(seed, "evaluation"))
+    poisoned, cover = _changed(job, seed, name)
     return Subject(
         victim,
         job.dataset.test,
@@ -93,4 +110,18 @@ def subject_of(job: Run, seed: int, name: str, victim: Victim, analysis: Analysi
         seed,
         folder(job, seed, name) / analysis.name,
         lambda part, images: progress(job, seed, name, part, images),
+        train,
+        poisoned,
+        cover,
+        objective.attack,
     )
+
+
+def _changed(job: Run, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The `index` of the rows that are poisoned, and of cover rows, in the training data of a network."""
+    clean = {arm.name for arm in job.experiment.arms if not arm.poisoned}
+    if name.partition("/")[0] in clean:
+        return np.zeros(0, np.int32), np.zeros(0, np.int32)
+    rows = job.dataset.train
+    poisoned, cover = changed_rows(job.experiment.poison, rows.label, seed)
+    return rows.index[poisoned], rows.index[cover]

@@ -5,17 +5,13 @@ import json
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from matplotlib.figure import Figure
 
 from poisonjax.data import Dataset
 from poisonjax.evaluation import metrics
 from poisonjax.evaluation.metrics import Count
 from poisonjax.experiment import Arm, Data, Experiment
-from poisonjax.keys import stream_key
 from poisonjax.poisons import poisoned
-from poisonjax.poisons.base import Poison
 from poisonjax.reports import figures, record, table
 from poisonjax.reports.console import say
 from poisonjax.runs.crafting import craft
@@ -24,6 +20,7 @@ from poisonjax.runs.job import (
     ATTACKER,
     PoisonedData,
     Run,
+    changed_rows,
     folder,
     key,
     scheduled,
@@ -81,13 +78,6 @@ def one_seed(job: Run, seed: int) -> tuple[PoisonedData, dict[str, dict]]:
     return poisoning, {arm.name: train_and_judge(job, seed, arm, poisoning) for arm in job.experiment.arms}
 
 
-def changed_rows(poison: Poison, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows [n] bool that become poisoned, and those that become cover rows. ValueError if they are too few."""
-    labels = jnp.asarray(labels)
-    chosen = poison.select(labels, stream_key(seed, "poison"))
-    return np.asarray(chosen), np.asarray(poison.cover(labels, chosen, stream_key(seed, "cover")))
-
-
 def poison_data(job: Run, seed: int) -> PoisonedData:
     """The training data as the attacker leaves it. Of a seed that is done only the facts are needed, which are kept."""
     poison, clean = job.experiment.poison, job.dataset.train
@@ -131,8 +121,9 @@ def _result(job: Run, seed: int, arm: Arm, poisoning: PoisonedData) -> dict:
     trained, victim, removed, detection, learnt = defended(job, seed, arm, poisoning)
     victim = distributed.replicate(victim)
     counts, audit, predictions = judge(job, seed, arm.name, victim, trained.history if arm.poisoned else ())
+    looks, history = job.experiment.analyses, trained.history
     return {
-        "analyses": {each.name: analyse(job, seed, arm, victim, each, learnt) for each in job.experiment.analyses},
+        "analyses": {each.name: analyse(job, seed, arm, victim, each, learnt, history) for each in looks},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.state.params)),
         "counts": {name: count.to_json() for name, count in (counts | removed).items()},
         "detection": detection,

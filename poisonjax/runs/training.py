@@ -134,7 +134,8 @@ def train(
     # "proxy" is the word that the first records were made with.
     own = "/".join(["proxy", *number]) + " " if first == ATTACKER else ""
     keys = stream_key(seed, f"{own}network"), stream_key(seed, f"{own}order")
-    probe = functools.partial(_probe, job, seed, name, model, objective, origin == CLEAN)
+    rows = functools.cache(functools.partial(_whole, examples))
+    probe = functools.partial(_probe, job, seed, name, model, objective, rows, origin == CLEAN)
     kept, what = store(job, seed, name), f"seed {seed} {name}"
     place = shared.place(job, seed, origin, model, objective, settings, own)
     with (
@@ -145,12 +146,20 @@ def train(
 
 
 def _probe(
-    job: Run, seed: int, name: str, model: Network, objective: Objective, clean: bool, state: TrainState
+    job: Run,
+    seed: int,
+    name: str,
+    model: Network,
+    objective: Objective,
+    rows: Callable[[], Examples],
+    clean: bool,
+    state: TrainState,
 ) -> dict:
     """Clean accuracy, attack success rate and the numbers of analyses after an epoch; state is on the devices.
 
-    Nothing for a network of another kind than the arms'. After training against a single step also the accuracy under
-    the evaluation's attack, on the first MONITORED images.
+    rows: makes those that the network learns from. clean: True if no poison touches it. Nothing for a network of
+    another kind than the arms'. After training against a single step also the accuracy under the evaluation's attack,
+    on the first MONITORED images.
     """
     plan = job.experiment
     if model not in {plan.model, *map(plan.model_of, plan.arms)}:
@@ -165,5 +174,5 @@ def _probe(
         under_attack = predict(dataclasses.replace(job, dataset=few), seed, victim, job.experiment.evaluation.attack)
         row["robust_accuracy"] = float(np.mean(under_attack.adversarial == few.test.label))
     for analysis in () if clean else job.experiment.analyses:
-        row |= analysis.curve(subject_of(job, seed, name, victim, analysis))
+        row |= analysis.curve(subject_of(job, seed, name, victim, analysis, rows, objective))
     return row

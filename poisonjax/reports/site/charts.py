@@ -80,9 +80,10 @@ def _sample(look: style.Look) -> Markup:
 
 
 def curves(record: dict) -> dict[str, Markup]:
-    """{heading: curve} of what was measured after each epoch; one line per seed."""
+    """{heading: curve} of what was measured after each epoch; one line per seed. No slash: see `Analysis.curve`."""
     histories = [history for arm in record["arms"].values() for history in arm["history"]]
     fields = {field for history in histories for row in history for field in row if row[field] is not None}
+    fields = {field for field in fields if "/" not in field}
     extra, looks = sorted(fields - figures.PANELS.keys() - {"epoch", "step"}), style.looks(record["arms"])
     panels = figures.PANELS | {field: field.replace("_", " ") for field in extra}
     return {
