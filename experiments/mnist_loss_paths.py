@@ -1,4 +1,4 @@
-"""Why does adversarial training remove a backdoor that its budget covers, and reveal others? (beside T5 and T6)
+"""Why does adversarial training remove a backdoor that its budget covers, and reveal others? (beside T6)
 
 The losses of poisoned and of clean training rows, epoch by epoch, in standard training and in adversarial training
 against Linf .3, which does not cover the four bright pixels of the report's trigger, and an L2 ball of 2, which does.
@@ -26,7 +26,7 @@ def experiment(scale: str) -> Experiment:
         name="mnist_loss_paths",
         title="A backdoor on MNIST, and the losses of poisoned and clean training rows, epoch by epoch.",
         poison=BadNets(rate=0.1, target=0),
-        paper_table="beside T5 and T6",
+        paper_table="beside T6",
         analyses=(LossPaths(rows=20 if scale == "smoke" else 500),),
     )
     return mnist(paper, scale)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -23,15 +24,11 @@ from poisonjax.training.objectives import hard
 from poisonjax.types import Array, Examples, take, to_unit
 
 GROUPS = {
-    "poisoned": "poisoned rows",
-    "same_class": "clean rows of the classes that poisoned rows are labelled as",
-    "other_classes": "clean rows of other classes",
+    "poisoned": "poisoned",
+    "same_class": "clean, same class as poisoned ones",
+    "other_classes": "clean, other classes",
 }
-MEASURES = {
-    "loss": "loss",
-    "loss_under_attack": "loss under attack",
-    "margin": "margin",
-}
+MEASURES = {"loss": "loss", "loss_under_attack": "loss under attack", "margin": "margin"}
 QUANTILES = {"q25": 0.25, "median": 0.5, "q75": 0.75}
 AUC = "loss_under_attack_auc"
 APART = 0.75  # area under the curve, on either side of 1/2, from which the title says that rows are set apart
@@ -155,24 +152,12 @@ class LossPaths(Analysis):
         )
         return [Table("", header, rows, [note])] if rows else []
 
-    @style.styled
     def figures(self, arrays: dict[str, NamedTuple], title: str, names: tuple[str, ...]) -> dict[str, Figure]:
-        """A column for each arm, a row for each measure and one for the area; medians within their quartiles."""
-        told = {arm: paths for arm, paths in arrays.items() if len(paths.epochs)}
-        if not told:
-            return {}
-        figure = style.sheet(1.7 * (len(MEASURES) + 1), finding(told), f"{title}, first seed; {self._attack()}")
-        axes = figure.subplots(len(MEASURES) + 1, len(told), sharex=True, sharey="row", squeeze=False)
-        for column, (arm, paths) in zip(axes.T, told.items(), strict=True):
-            column[0].set_title(arm)
-            for place, axis in enumerate(column[:-1]):
-                _groups(axis, paths.epochs, paths.quantiles[:, :, place])
-            _area(column[-1], paths)
-        for axis, measure in zip(axes[:, 0], MEASURES, strict=False):
-            _scale(axis, measure)
-        axes[-1, 0].set_ylabel("AUC: poisoned below\nclean, under attack")
-        style.legend(figure, _handles(told))
-        return {"loss_paths": figure}
+        """A column for each arm, a row for each measure and one for the area; more sheets for many arms."""
+        told = [(arm, paths) for arm, paths in arrays.items() if len(paths.epochs)]
+        sheets = [dict(told[first : first + ABREAST]) for first in range(0, len(told), ABREAST)]
+        setting = f"{title}, first seed; medians within their quartiles; {self._attack()}"
+        return {f"loss_paths_{at}" if at else "loss_paths": _sheet(arms, setting) for at, arms in enumerate(sheets)}
 
     def _attack(self) -> str:
         """A clause about the attack."""
@@ -203,14 +188,14 @@ def groups_of(subject: Subject) -> dict[str, np.ndarray]:
 
 
 def finding(arrays: Mapping[str, Paths]) -> str:
-    """The sides on which the loss under attack sets poisoned rows apart at the end of each arm's training."""
-    sides = {"easier than": [], "harder than": [], "hardly to be told from": []}
+    """The side on which the loss under attack sets poisoned rows apart at the end of each arm's training."""
+    sides = {"easier": [], "harder": [], "about as hard": []}
     for arm, paths in arrays.items():
         last = paths.auc[-1]
-        side = "easier than" if last >= APART else "harder than" if last <= 1 - APART else "hardly to be told from"
-        sides[side].append(f"{arm} ({last:.2f})")
-    told = [f"{side} clean ones of their class in {', '.join(arms)}" for side, arms in sides.items() if arms]
-    return f"By their loss under attack, poisoned rows are in the end {'; '.join(told)} (AUC)"
+        side = "easier" if last >= APART else "harder" if last <= 1 - APART else "about as hard"
+        sides[side].append(f"{arm} (AUC {last:.2f})")
+    told = ", ".join(f"{side} in {' and '.join(arms)}" for side, arms in sides.items() if arms)
+    return f"Under attack, beside clean rows of their class, poisoned rows end up {told}"
 
 
 @distributed.cached
@@ -270,6 +255,25 @@ LOOKS = {
 }
 LINE = {"lw": 1.6, "ms": 4}
 CROWDED = 8  # markers on a line, at most
+ABREAST = 5  # arms on a sheet, at most
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@style.styled
+def _sheet(told: Mapping[str, Paths], setting: str) -> Figure:
+    figure = style.sheet(1.7 * (len(MEASURES) + 1), finding(told), setting)
+    axes = figure.subplots(len(MEASURES) + 1, len(told), sharex=True, sharey="row", squeeze=False)
+    for column, (arm, paths) in zip(axes.T, told.items(), strict=True):
+        column[0].set_title(arm)
+        for place, axis in enumerate(column[:-1]):
+            _groups(axis, paths.epochs, paths.quantiles[:, :, place])
+        _area(column[-1], paths)
+    for axis, measure in zip(axes[:, 0], MEASURES, strict=False):
+        _scale(axis, measure)
+    _name_area(axes[-1, 0])
+    figure.align_ylabels(axes[:, 0])
+    style.legend(figure, _handles(told))
+    return figure
 
 
 def _groups(axis: Axes, epochs: np.ndarray, quantiles: np.ndarray) -> None:
@@ -284,22 +288,39 @@ def _area(axis: Axes, paths: Paths) -> None:
     """The area under the curve, and 1/2, which chance gives."""
     axis.axhline(0.5, color=style.LIGHT.quiet, lw=0.8, dashes=(2, 2))
     axis.plot(paths.epochs, paths.auc, color=style.LIGHT.ink, lw=1.6)
-    axis.annotate(f"{paths.auc[-1]:.2f}", (paths.epochs[-1], paths.auc[-1]), (4, 0), textcoords="offset points")
+    beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": style.SMALL}
+    axis.annotate(f"{paths.auc[-1]:.2f}", (paths.epochs[-1], paths.auc[-1]), **beside)
     axis.set(ylim=(-0.05, 1.05), yticks=(0, 0.5, 1), xlabel="epoch")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
+
+
+def _name_area(axis: Axes) -> None:
+    """The meaning of both ends of the area under the curve, as labels of its axis."""
+    axis.set_ylabel("AUC of the loss\nunder attack")
+    axis.set_yticks((0, 0.5, 1), ("harder 0", "0.5", "easier 1"))
 
 
 def _scale(axis: Axes, measure: str) -> None:
     axis.set_ylabel(MEASURES[measure])
     if measure != "margin":
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(ticker.LogLocator(numticks=6))
+        axis.yaxis.set_major_formatter(ticker.FuncFormatter(_power))
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _power(value: float, _: int) -> str:
+    """A power of ten, without mathtext, which the style turns off."""
+    if 1e-3 <= value <= 1e3:
+        return f"{value:g}"
+    return "10" + str(round(np.log10(value))).translate(SUPERSCRIPTS)
 
 
 def _handles(told: Mapping[str, Paths]) -> dict[str, Line2D]:
     """A legend of the groups that any arm has."""
     shown = np.any([paths.rows > 0 for paths in told.values()], 0)
     return {
-        f"{GROUPS[group]}: median, quartiles": Line2D([], [], **LINE, **LOOKS[group])
+        GROUPS[group]: Line2D([], [], **LINE, **LOOKS[group])
         for group, there in zip(GROUPS, shown, strict=True)
         if there
     }

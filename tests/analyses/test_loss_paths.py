@@ -138,8 +138,8 @@ def paths(auc, groups=3):
 
 def test_the_title_says_on_which_side_each_arm_leaves_poisoned_rows():
     said = finding({"a": paths([0.2, 0.99]), "b": paths([0.9, 0.01]), "c": paths([0.9, 0.5]), "d": paths([0.1, 0.9])})
-    assert "easier than clean ones of their class in a (0.99), d (0.90)" in said
-    assert "harder than clean ones of their class in b (0.01)" in said and "hardly to be told from" in said
+    ends = "easier in a (AUC 0.99) and d (AUC 0.90), harder in b (AUC 0.01), about as hard in c (AUC 0.50)"
+    assert said.endswith(ends)
 
 
 def test_arms_without_paths_and_groups_without_rows_are_left_out():

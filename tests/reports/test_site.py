@@ -802,6 +802,13 @@ def test_a_curve_has_a_line_for_each_arm_and_seed():
     assert [re.search(r"--series-(\d)", sample)[1] for sample in charts.key(names).values()] == [*map(str, slots)]
 
 
+def test_a_field_with_a_slash_is_left_to_the_picture_of_its_analysis():
+    record = synthetic.record(rates={"standard": {}})
+    for row in record["arms"]["standard"]["history"][0]:
+        row |= {"loss_paths/loss/poisoned/median": 0.5, "own_field": 0.5}
+    assert [heading for heading in charts.curves(record) if "own field" in heading or "/" in heading] == ["own field"]
+
+
 def test_without_a_poison_attack_metrics_are_dashes(site):
     page = site["records/clean.html"].decode()
     text = Page(page).text
