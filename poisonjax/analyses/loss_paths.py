@@ -94,7 +94,7 @@ class LossPaths(Analysis):
 
     def collect(self, subject: Subject) -> Paths:
         """The curves as arrays."""
-        told = [row for row in subject.history if any(name.startswith(self.name) for name in row)]
+        told = [row for row in subject.history if any(name.startswith(f"{self.name}/") for name in row)]
         fields = [[[_field(*at) for at in _places(group, measure)] for measure in MEASURES] for group in GROUPS]
         values = [[row.get(field, np.nan) for field in np.ravel(fields)] for row in told]
         return Paths(
@@ -190,8 +190,10 @@ def groups_of(subject: Subject) -> dict[str, np.ndarray]:
 def finding(arrays: Mapping[str, Paths]) -> str:
     """The side on which the loss under attack sets poisoned rows apart at the end of each arm's training."""
     sides = {"easier": [], "harder": [], "about as hard": []}
-    for arm, paths in arrays.items():
-        last = paths.auc[-1]
+    ends = {arm: paths.auc[-1] for arm, paths in arrays.items() if np.isfinite(paths.auc[-1])}
+    if not ends:
+        return LossPaths.heading
+    for arm, last in ends.items():
         side = "easier" if last >= APART else "harder" if last <= 1 - APART else "about as hard"
         sides[side].append(f"{arm} (AUC {last:.2f})")
     told = ", ".join(f"{side} in {' and '.join(arms)}" for side, arms in sides.items() if arms)
