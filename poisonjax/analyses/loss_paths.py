@@ -189,12 +189,12 @@ def groups_of(subject: Subject) -> dict[str, np.ndarray]:
 
 def finding(arrays: Mapping[str, Paths]) -> str:
     """The side on which the loss under attack sets poisoned rows apart at the end of each arm's training."""
-    sides = {"easier": [], "harder": [], "about as hard": []}
+    sides = {"easier": [], "harder": [], "not set apart": []}
     ends = {arm: paths.auc[-1] for arm, paths in arrays.items() if np.isfinite(paths.auc[-1])}
     if not ends:
         return LossPaths.heading
     for arm, last in ends.items():
-        side = "easier" if last >= APART else "harder" if last <= 1 - APART else "about as hard"
+        side = "easier" if last >= APART else "harder" if last <= 1 - APART else "not set apart"
         sides[side].append(f"{arm} (AUC {last:.2f})")
     told = ", ".join(f"{side} in {' and '.join(arms)}" for side, arms in sides.items() if arms)
     return f"Under attack, beside clean rows of their class, poisoned rows end up {told}"
@@ -308,12 +308,12 @@ def _scale(axis: Axes, measure: str) -> None:
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(ticker.LogLocator(numticks=6))
         axis.yaxis.set_major_formatter(ticker.FuncFormatter(_power))
-        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+        axis.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _power(value: float, _: int) -> str:
     """A power of ten, without mathtext, which the style turns off."""
-    if 1e-3 <= value <= 1e3:
+    if 1e-2 <= value <= 1e3:
         return f"{value:g}"
     return "10" + str(round(np.log10(value))).translate(SUPERSCRIPTS)
 
