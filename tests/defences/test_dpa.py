@@ -180,10 +180,11 @@ def test_certificates_of_an_arm_are_of_the_network_behind_its_defence(data_dir, 
     plan = override(plan, "train.epochs=8")
     job, seen = Run(plan, runner.load(plan, data_dir), tmp_path, "smoke"), {}
     for arm in arms[1:]:
-        made = training.defended(job, 0, arm, runner.poison_data(job, 0)).victim
+        trained, made, _, _, learnt = training.defended(job, 0, arm, runner.poison_data(job, 0))
+        looked = [judging.analyse(job, 0, arm, made, look, learnt, trained.history) for look in looks[arm.name]]
         said = made.logits(to_unit(job.dataset.test.image)).argmax(-1)
         right = int(np.sum(said == job.dataset.test.label))
-        seen[arm.name] = right, *(judging.analyse(job, 0, arm, made, look) for look in looks[arm.name])
+        seen[arm.name] = right, *looked
     (right, patch, rows), (voted, by_rows) = seen["masked"], seen["votes"]
     assert patch["correct"] == [right, 100] and patch["certified"][0] <= right > 40
     assert rows["certified"] == {"0": [right, 100], "1": [0, 100]}
