@@ -1,7 +1,8 @@
-"""Why do backdoors survive adversarial training in a small CNN on CIFAR-10, and hardly in a narrow ResNet-18?
+"""Why do backdoors survive adversarial training in a small CNN, and hardly in a ResNet-18? (beside section 6.4)
 
-The records of the small scale leave it open whether it is the network, its width, its batch norms, the augmentation,
-the rate of the poison or the length of the training, which for ResNet-18 is 480 steps. Each is a point of a sweep:
+The records of the small scale, on CIFAR-10, leave it open whether it is the network, its width, its batch norms, the
+augmentation, the rate of the poison or the length of the training, which for ResNet-18 is 480 steps. Each is a point of
+a sweep:
 
     python launch.py --experiment=cifar10_survival --sweep 'model=WongCNN((32,64),128),ResNet18(8),ResNet18(8,groups=4)'
     python launch.py --experiment=cifar10_survival --sweep train.epochs=6,12,24

@@ -169,6 +169,7 @@ FIGURES = {  # beside these two and, where somebody attacks, images.png
     "mnist_capacity": {"capacity.png"},
     "cifar10_defences": {"certified_rows.png"},
     "mnist_defences": {"certified_rows.png"},
+    "mnist_loss_paths": {"loss_paths.png"},
 }
 TABLES = ("tabular_explanation_guided",)  # experiments on rows of features, of which there are no pictures
 

@@ -94,4 +94,6 @@ def test_rows_of_features_are_refused(tmp_path, capsys):
 
 def test_unknown_data_are_refused_with_what_is_allowed(tmp_path, capsys):
     assert main(["audit", "data", "foldr:x", f"--out={tmp_path}/out"]) == 2
-    assert "allowed are mnist, cifar10, mnist_5k, phishing, spambase, folder:PATH" in capsys.readouterr().err
+    assert (
+        "allowed are mnist, cifar10, mnist_5k, phishing, spambase, ember:PATH, folder:PATH" in capsys.readouterr().err
+    )

@@ -148,7 +148,7 @@ FILES = {
 OTHERS = {
     "unknown kind": (
         "foldr:/p",
-        "unknown data set 'foldr:/p': allowed are mnist, cifar10, mnist_5k, phishing, spambase, folder:PATH, npz:",
+        "unknown data set 'foldr:/p': allowed are mnist, cifar10, mnist_5k, phishing, spambase, ember:PATH, folder:",
     ),
     "misspelt kind": ("foldr:/p", "tfds:NAME; did you mean folder?"),
     "no place": ("folder:", "unknown data set 'folder:': allowed are"),
