@@ -214,6 +214,17 @@ def test_the_phase_diagram_on_the_page_is_that_of_its_records():
         assert f"| {' | '.join(cells)} |" in REVEALS
 
 
+def test_where_a_trigger_begins_to_be_learnt_is_on_the_page_as_recorded():
+    rates = {}
+    for settings, arms in swept("mnist_phase_diagram_edge"):
+        at = float(settings["poison.rate"]), float(settings["poison.trigger.amplitude"])
+        rates[at] = percent(arms["pgd_at_30"])
+        assert 99.0 <= float(percent(arms["standard"])) <= 99.9 and percent(arms["standard_clean_data"]) == "0.4"
+    for rate in {rate for rate, _ in rates}:
+        cells = [f"{rate:g}", *(rates[at] for at in sorted(rates) if at[0] == rate)]
+        assert f"| {' | '.join(cells)} |" in REVEALS
+
+
 def test_every_training_on_the_poisons_of_the_report_is_on_the_page_as_recorded():
     metrics = ("clean_accuracy", "triggered_accuracy", "attack_success_rate", "robust_accuracy")
     sweeps = "mnist_removes_or_reveals", "mnist_covering_budgets"
