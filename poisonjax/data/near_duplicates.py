@@ -93,5 +93,7 @@ def _leaders(rows: np.ndarray) -> np.ndarray:
 
 def _near(some: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Which of the rows [n d] are within DISTANCE of each of some [m d]: [m n] bool."""
-    lengths = np.square(some).sum(1)[:, None] + np.square(rows).sum(1)
-    return lengths - 2 * some @ rows.T <= DISTANCE**2
+    # |s - r|^2 <= D^2 as s r - |r|^2 / 2 >= (|s|^2 - D^2) / 2: one product, and one number for each of some.
+    ends = np.concatenate([rows, -np.square(rows).sum(1, keepdims=True) / 2], 1)
+    products = np.pad(some, ((0, 0), (0, 1)), constant_values=1) @ ends.T
+    return products >= (np.square(some).sum(1, keepdims=True) - DISTANCE**2) / 2
