@@ -214,6 +214,17 @@ def test_the_phase_diagram_on_the_page_is_that_of_its_records():
         assert f"| {' | '.join(cells)} |" in REVEALS
 
 
+def test_losses_by_epoch_are_on_the_page_as_recorded():
+    record = json.loads((ROOT / "results" / "small" / "mnist_loss_paths" / "record.json").read_text())
+    for arm, of in record["analyses"]["loss_paths"]["arms"].items():
+        medians = of.get("medians", {}).values()
+        cells = [
+            ", ".join(f"{each[name]['mean']:.3g}" for each in medians)
+            for name in ("loss", "loss_under_attack", "margin")
+        ]
+        assert not of or f"| {' | '.join([f'`{arm}`', *cells, format(of['auc']['last']['mean'], '.3g')])} |" in REVEALS
+
+
 def test_where_a_trigger_begins_to_be_learnt_is_on_the_page_as_recorded():
     rates = {}
     for settings, arms in swept("mnist_phase_diagram_edge"):
