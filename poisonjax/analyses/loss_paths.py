@@ -95,7 +95,7 @@ class LossPaths(Analysis):
     def collect(self, subject: Subject) -> Paths:
         """The curves as arrays."""
         told = [row for row in subject.history if any(name.startswith(f"{self.name}/") for name in row)]
-        fields = [[[_field(*at) for at in _places(group, measure)] for measure in MEASURES] for group in GROUPS]
+        fields = [[[_field(measure, group, at) for at in QUANTILES] for measure in MEASURES] for group in GROUPS]
         values = [[row.get(field, np.nan) for field in np.ravel(fields)] for row in told]
         return Paths(
             np.array([row["epoch"] for row in told], float),
@@ -181,8 +181,8 @@ class LossPaths(Analysis):
 def groups_of(subject: Subject) -> dict[str, np.ndarray]:
     """{group: which of the training rows [n] are of it}."""
     train = subject.train()
-    labels, poisoned = np.asarray(hard(train.label)), np.isin(train.index, subject.poisoned)
-    clean = ~poisoned & ~np.isin(train.index, subject.cover)
+    poisoned, cover = (np.isin(train.index, rows) for rows in subject.changed())
+    labels, clean = np.asarray(hard(train.label)), ~poisoned & ~cover
     same = np.isin(labels, labels[poisoned])
     return dict(zip(GROUPS, (poisoned, clean & same, clean & ~same), strict=True))
 
@@ -219,10 +219,6 @@ def _spread(mask: np.ndarray, most: int) -> np.ndarray:
 
 def _field(measure: str, group: str, quantile: str) -> str:
     return f"{LossPaths.name}/{measure}/{group}/{quantile}"
-
-
-def _places(group: str, measure: str) -> list[tuple[str, str, str]]:
-    return [(measure, group, quantile) for quantile in QUANTILES]
 
 
 def _quantiles(measure: str, scores: np.ndarray) -> dict[str, float]:

@@ -80,20 +80,16 @@ def _rows(images: np.ndarray) -> np.ndarray:
 def _leaders(rows: np.ndarray) -> np.ndarray:
     """For each row [n d] the place of the first row of its group; its own where it is alone."""
     leader, alone = np.arange(len(rows)), np.ones(len(rows), bool)
+    # |s - r|^2 <= D^2 as s r - |r|^2 / 2 >= (|s|^2 - D^2) / 2: one product, and one number for each s.
+    halves = np.square(rows).sum(1, keepdims=True) / 2
+    ends = np.concatenate([rows, -halves], 1)
     for start in range(0, len(rows), BLOCK):
         later = start + np.flatnonzero(alone[start:])
         block = later[later < start + BLOCK]
-        for place, near in zip(block, _near(rows[block], rows[later]), strict=True):
+        products = np.pad(rows[block], ((0, 0), (0, 1)), constant_values=1) @ ends[later].T
+        for place, near in zip(block, products >= halves[block] - DISTANCE**2 / 2, strict=True):
             if alone[place]:
                 found = later[near]
                 found = found[alone[found]]
                 leader[found], alone[found] = place, False
     return leader
-
-
-def _near(some: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which of the rows [n d] are within DISTANCE of each of some [m d]: [m n] bool."""
-    # |s - r|^2 <= D^2 as s r - |r|^2 / 2 >= (|s|^2 - D^2) / 2: one product, and one number for each of some.
-    ends = np.concatenate([rows, -np.square(rows).sum(1, keepdims=True) / 2], 1)
-    products = np.pad(some, ((0, 0), (0, 1)), constant_values=1) @ ends.T
-    return products >= (np.square(some).sum(1, keepdims=True) - DISTANCE**2) / 2

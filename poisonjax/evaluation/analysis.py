@@ -22,7 +22,7 @@ class Subject(NamedTuple):
     victim, key: on the devices, from `distributed.replicate`. examples: test images. attack: the experiment's test-time
     attack. batch: images at a time. seed: of the run. folder: where arrays and unfinished work may be kept; the
     analysis has it to itself. progress: (name, images) -> a context that takes numbers of images done. train: makes the
-    rows that the network learns from, [m], with the labels that it sees. poisoned, cover: the `index` of those that are
+    rows that the network learns from, [m], with the labels that it sees. changed: makes the `index` of those that are
     poisoned, and of cover rows. own_attack: what its objective trains against, None for none. history: of its training,
     one row per epoch, with the numbers of `Analysis.curve`; () while it is in training.
     """
@@ -37,8 +37,7 @@ class Subject(NamedTuple):
     folder: Path
     progress: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
     train: Callable[[], Examples] | None = None
-    poisoned: Sequence[int] = ()
-    cover: Sequence[int] = ()
+    changed: Callable[[], tuple[Sequence[int], Sequence[int]]] = lambda: ((), ())
     own_attack: Attack | None = None
     history: Sequence[dict] = ()
 

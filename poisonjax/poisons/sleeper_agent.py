@@ -10,6 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from poisonjax.attacks import PGD, Linf, Loss
+from poisonjax.attacks.settings import check_counts
 from poisonjax.poisons.apply import attacked, count
 from poisonjax.poisons.base import Outputs
 from poisonjax.poisons.source_class import SourceClassPoison
@@ -59,8 +60,7 @@ class SleeperAgent(SourceClassPoison):
         super().__post_init__()
         if self.attack.targeted or self.attack.loss != GradientAlignment():
             raise ValueError("attack must have loss=GradientAlignment(), which it raises, and must not be targeted")
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        check_counts(self, "rounds")
 
     @property
     def needs_rows(self) -> bool:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from poisonjax.attacks.settings import check_counts
 from poisonjax.poisons.apply import choose, count, replaced
 from poisonjax.poisons.base import SurrogatePoison
 from poisonjax.poisons.triggers import Trigger
@@ -31,8 +32,7 @@ class SourceClassPoison(SurrogatePoison):
         super().__post_init__()
         if self.source is not None and (self.source == self.target or not 0 <= self.source < self.classes):
             raise ValueError(f"source must be a class other than the target {self.target}, or None, got {self.source}")
-        if self.sources_used < 1:
-            raise ValueError(f"sources_used must be at least 1, got {self.sources_used}")
+        check_counts(self, "sources_used")
 
     def select(self, labels: Array, key: Array) -> Array:
         """labels [n] -> mask [n] with round(rate * n) rows of the target class."""

@@ -1,5 +1,6 @@
 """Metrics and analyses of one trained network of a run."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -99,7 +100,6 @@ def subject_of(
 ) -> Subject:
     """The network of that name for an analysis. train: as `Subject` has it. objective: by which it learns."""
     plan, key = job.experiment, distributed.replicate(stream_key(seed, "evaluation"))
-    poisoned, cover = _changed(job, seed, name)
     return Subject(
         victim,
         job.dataset.test,
@@ -111,8 +111,7 @@ def subject_of(
         folder(job, seed, name) / analysis.name,
         lambda part, images: progress(job, seed, name, part, images),
         train,
-        poisoned,
-        cover,
+        functools.partial(_changed, job, seed, name),
         objective.attack,
     )
 

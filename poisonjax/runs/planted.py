@@ -33,15 +33,22 @@ def poisons(rates: Sequence[float], asked: Sequence[str], whole: Dataset) -> lis
 
 @contextlib.contextmanager
 def opened(
-    plan: Experiment, texts: Sequence[str], settings: start.Settings, whole: Callable[[Data], Dataset]
+    plan: Experiment,
+    texts: Sequence[str],
+    out: str | os.PathLike,
+    data_dir: str | None,
+    whole: Callable[[Data], Dataset],
+    seeds: int = 1,
 ) -> Iterator[tuple[pathlib.Path, int, dict[str, dict]]]:
     """Run the plan with each of the poisons, or resume: the folder, the exit status, and {poison: record}.
 
-    The records are of the runs that are done. whole: loads data. Errors as `start.run`.
+    The records are of the runs that are done, whose networks are shared below `out` alone. whole: loads data. Errors as
+    `start.run`.
     """
     plan = dataclasses.replace(plan, poison=BadNets(0.1, 0, BrightSquare(), classes=whole(plan.data).classes))
     points = sweep.grid(plan, {"poison": texts}, functools.partial(runner.load, whole=whole))
     config = sweep.identity(plan, plan.name, [], points)
+    settings = start.Settings(os.fspath(out), seeds, data_dir, shared=os.fspath(pathlib.Path(out) / "shared"))
     with start.opened(plan, points[0].dataset, config, settings, plan.name) as job:
         status = sweep.run(job, points)
         made = {point.settings["poison"]: sweep.recorded(sweep.job_of(job, point)) for point in points}
@@ -58,8 +65,7 @@ def trials(
     """What the filters of an audit name of poison planted in its data, or resume below `out`. Errors as `start.run`."""
     arms = tuple(arm for arm in audit.arms if arm.name in ("standard", *FILTERS))
     plan = dataclasses.replace(audit, name="power", title=f"Poison planted in {audit.data.name}.", arms=arms)
-    settings = start.Settings(os.fspath(out), data_dir=data_dir, shared=os.fspath(pathlib.Path(out) / "shared"))
-    with opened(plan, poisons(rates, (), whole(audit.data)), settings, whole) as (_, _, records):
+    with opened(plan, poisons(rates, (), whole(audit.data)), out, data_dir, whole) as (_, _, records):
         return [_named(poison, record) for poison, record in records.items()]
 
 

@@ -3,13 +3,12 @@
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Sequence
 
 from poisonjax.data import Dataset
 from poisonjax.experiment import Arm, Data, Experiment, loader
 from poisonjax.reports import simulation
-from poisonjax.runs import audit, planted, start
+from poisonjax.runs import audit, planted
 from poisonjax.runtime.workdir import write_atomic
 
 
@@ -46,8 +45,7 @@ def run(
     """
     whole = loader(data_dir)
     texts = planted.poisons(rates, asked, whole(data))
-    settings = start.Settings(os.fspath(out), seeds, data_dir, shared=os.fspath(pathlib.Path(out) / "shared"))
-    with planted.opened(experiment(data, whole(data)), texts, settings, whole) as (folder, status, records):
+    with planted.opened(experiment(data, whole(data)), texts, out, data_dir, whole, seeds) as (folder, status, records):
         rows = simulation.rows(records)
         write_atomic(folder / "simulation.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
         write_atomic(folder / "simulation.md", simulation.markdown(data.name, rows))

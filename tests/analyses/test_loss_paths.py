@@ -32,13 +32,15 @@ def brightness(scale, x):
     return jnp.stack([-seen, seen], -1)
 
 
-def subject(pixels, labels, scale=1.0, own_attack=None, **changed):
+def subject(pixels, labels, scale=1.0, own_attack=None, poisoned=(), cover=()):
     """A network and its training rows, of one pixel each, numbered from 10; the experiment's attack does nothing."""
     image = np.asarray(pixels, np.uint8).reshape(-1, 1, 1, 1)
     rows = Examples(image, np.asarray(labels, np.int32), 10 + np.arange(len(image), dtype=np.int32))
     victim, key = distributed.replicate((function_victim(Partial(brightness, scale)), jax.random.key(0)))
     still = dataclasses.replace(STEP, ball=Linf(0.0))
-    looked_at = Subject(victim, rows, BadNets(classes=2), still, key, 3, 0, None, None, lambda: rows, **changed)
+    looked_at = Subject(
+        victim, rows, BadNets(classes=2), still, key, 3, 0, None, None, lambda: rows, lambda: (poisoned, cover)
+    )
     return looked_at._replace(own_attack=own_attack)
 
 
