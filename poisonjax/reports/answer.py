@@ -44,8 +44,8 @@ class Outcome(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A poison and a network. asked: of the defence in question. best: of the sound one that the attacker likes least;
-    None without one.
+    """A poison and a network. asked: of the defence in question. best: of the sound one of another kind that the
+    attacker likes least; None without one.
 
     control: the metric of the attacker's aim of the defence, or else of standard training, on clean data; None if not
     measured.
@@ -99,11 +99,19 @@ def _case(run: Run) -> Case:
     record, wanted = run.record, aim(run.record)
     outcomes = {name: _outcome(record, name) for name in arms.defended(record)}
     asked = outcomes.get(QUESTION) or next(iter(outcomes.values()))
-    sound = [each for each in outcomes.values() if each.fate != VOID and each.rate["mean"] is not None]
+    others = [each for each in outcomes.values() if _kind(record, each.arm) != _kind(record, asked.arm)]
+    sound = [each for each in others if each.fate != VOID and each.rate["mean"] is not None]
     best = min(sound, key=lambda each: wanted.success(each.rate["mean"]), default=None)
     clean = arms.control(record, asked.arm)
     control = None if clean is None else record["arms"][clean][wanted.metric]["mean"]
     return Case(run, record["arms"]["standard"][wanted.metric], asked, best, control, wanted)
+
+
+def _kind(record: dict, name: str) -> tuple:
+    """The settings by which a defence counts as another: not those of its attack, but for the ball."""
+    arm = arms.settings(record, name)
+    objective = arm["objective"]
+    return objective["type"], (objective.get("attack") or {}).get("ball"), arm.get("defence")
 
 
 def _outcome(record: dict, name: str) -> Outcome:
@@ -162,7 +170,7 @@ def setting(case: Case) -> str:
     return f"{case.run.record['scale']}, {plural(len(case.run.record['seeds']), 'seed')}"
 
 
-HEADER = ["data", "network", "poison", "standard", "PGD-AT", "best defence", "control", "after PGD-AT", "measured at"]
+HEADER = ["data", "network", "poison", "standard", "PGD-AT", "best other", "control", "after PGD-AT", "measured at"]
 
 
 def cells(case: Case) -> list[str]:
@@ -220,7 +228,7 @@ def budgets(found: list[Case]) -> str:
 def sentences(found: list[Case]) -> list[tuple[str, str]]:
     """(fate, sentence) of each fate that a defence in question leads to, in the order of MEANINGS; then of the best.
 
-    The best defence has a sentence where it removes what that in question does not.
+    The best other one has a sentence where it removes what that in question does not.
     """
     asked = _grouped(found, lambda case: case.asked, defence)
     better = [case for case in found if case.best and case.best.fate == REMOVED != case.asked.fate]
@@ -247,7 +255,7 @@ def defence(case: Case) -> str:
 
 def _asked(case: Case) -> dict:
     """The settings of the defence in question."""
-    return next(arm for arm in arms.arms(case.run.record) if arm["name"] == case.asked.arm)
+    return arms.settings(case.run.record, case.asked.arm)
 
 
 def _sentence(fate: str, by: str, effect: str, found: list[Case], outcome: Callable[[Case], Outcome]) -> str:

@@ -8,6 +8,11 @@ def arms(record: dict) -> list[dict]:
     return [arm for arm in record["config"].get("arms", []) if arm["name"] in record["arms"]]
 
 
+def settings(record: dict, name: str) -> dict:
+    """The settings of the arm of that name."""
+    return next(arm for arm in arms(record) if arm["name"] == name)
+
+
 def defends(arm: dict) -> bool:
     """True if these settings are more than standard training."""
     return arm["objective"]["type"] != "Standard" or arm.get("defence") is not None

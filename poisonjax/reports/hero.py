@@ -38,7 +38,7 @@ def chosen(runs: tuple[Run, ...], records: pathlib.Path) -> Case | None:
     """The case to draw: the first backdoor whose run kept its images, if possible one with another defence to show."""
     backdoors = [case for case in cases(runs) if case.aim == BACKDOOR]
     kept = [case for case in backdoors if (records / case.run.path / "shown.npz").exists()]
-    return min(kept, key=lambda case: case.best in (None, case.asked), default=None)
+    return min(kept, key=lambda case: case.best is None, default=None)
 
 
 def digest(case: Case, records: pathlib.Path) -> str:
@@ -128,11 +128,11 @@ def _rates(axis: Axes, case: Case, names: list[str], row: int, theme: Theme) -> 
 
 
 def _trainings(case: Case) -> dict[str, str]:
-    """{arm: what people call it} of the TRAININGS in the record and of the best defence, the control last."""
+    """{arm: what people call it} of the TRAININGS in the record and of the best other defence, the control last."""
     there = {arm: name for arm, name in TRAININGS.items() if arm in case.run.record["arms"]}
     clean = {arm: there.pop(arm) for arm in controls(case.run.record) if arm in there}
     if case.best is not None and case.best.arm not in there:
-        there[case.best.arm] = f"best defence: {case.best.arm}"
+        there[case.best.arm] = f"best other: {case.best.arm}"
     return there | clean
 
 

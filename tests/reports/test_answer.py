@@ -33,7 +33,7 @@ def found(tmp_path, *records):
 @pytest.mark.parametrize("fate", RATES)
 def test_a_working_attack_has_a_fate(tmp_path, fate):
     (case,) = found(tmp_path, a_record("mnist_badnets", RATES[fate]))
-    assert case.asked.fate == fate and case.best.arm == "pgd_at"
+    assert case.asked.fate == fate and case.best is None
     assert f"**{VERBS[fate]}** the backdoor in {answer.network(case)}" in answer.headline([case])
     assert f"{answer.SIGNS[fate]} {fate}" in answer.cells(case)
     assert all(f"**{VERBS[other]}**" not in answer.headline([case]) for other in RATES if other != fate)
@@ -123,6 +123,22 @@ def test_a_defence_that_removes_what_the_one_in_question_does_not_has_a_sentence
     assert re.search(
         r"- reveal \*\*removes\*\* the backdoor in WongCNN on mnist_5k \(all-to-all BadNets [4-6]%, control", said
     )
+
+
+@pytest.mark.parametrize(
+    ("other", "counts"),
+    [
+        ({"attack": {"type": "PGD", "ball": {"type": "Linf", "eps": 0.3}, "steps": 7}}, False),
+        ({"attack": {"type": "PGD", "ball": {"type": "L2", "eps": 2.0}, "steps": 40}}, True),
+        ({"type": "TRADES"}, True),
+    ],
+)
+def test_the_same_defence_with_another_attack_does_not_stand_against_itself(tmp_path, other, counts):
+    rates = {"standard": 0.9, "pgd_at": 0.3, "variant": 0.05, "pgd_at_clean_data": 0.03}
+    parts = {"pgd_at_clean_data": {"poisoned": False}, "variant": {"objective": synthetic.AT | other}}
+    arms = {arm: {"attack_success_rate": rate} for arm, rate in rates.items()}
+    (case,) = found(tmp_path, synthetic.record("mnist_badnets", "small", 1, arms, parts=parts))
+    assert (case.best is not None) == counts == ("variant **removes**" in answer.headline([case]))
 
 
 def test_the_budget_of_the_defence_in_question_is_named(tmp_path):

@@ -494,10 +494,10 @@ def test_the_main_table_has_a_row_for_each_network_with_what_was_reported(site):
     assert any(each.startswith("standard ") and "T6 reports 96.22" in each for each in own)
 
 
-FATES = {  # attack success after pgd_at and the filter; warnings; gate; fate of pgd_at and of the best
+FATES = {  # attack success after pgd_at and the filter; warnings; gate; their fates
     "one": ((0.85, 0.9), [], synthetic.gate(0.9, 0.02), ("survives", "survives")),
     "two": ((0.3, 0.04), [], synthetic.gate(0.9, 0.02), ("weakened", "removed")),
-    "three": ((0.04, 0.5), [], synthetic.gate(0.9, 0.02), ("removed", "removed")),
+    "three": ((0.04, 0.9), [], synthetic.gate(0.9, 0.02), ("removed", "survives")),
     "four": ((0.3, 0.3), [], synthetic.gate(0.2, 0.02), ("attack failed", "attack failed")),
     "five": ((0.3, 0.3), ["standard, seed 0: collapsed"], synthetic.gate(0.9, 0.02), ("void", "void")),
 }
@@ -534,13 +534,12 @@ def test_the_matrix_has_the_rates_and_the_fate_of_each_record(name, answered):
     assert re.findall(r'<a class="case ([^"]*)" href="([^"]*)">', found) == [
         (fate.replace(" ", "-"), f"records/{name}.html")
     ]
-    best = min(("pgd_at", "filter"), key=cells.get)
     also = "" if of_best == fate else f" {answer.SIGNS[of_best]} {of_best}"
-    of_best = f"{cells[best]:.2f} {'PGD-AT' if best == 'pgd_at' else best}{also}" if fate != "void" else "–"
+    of_best = f"{cells['filter']:.2f} filter{also}" if fate != "void" else "–"
     told = [
         f"{network} mnist_5k {answer.SIGNS[fate]} {fate} all-to-all small, 1 seed",
         f"standard {cells['standard']:.2f} PGD-AT {cells['pgd_at']:.2f}",
-        f"best defence {of_best}",
+        f"best other {of_best}",
         f"control {cells['pgd_at_clean_data']:.2f}",
     ]
     assert Page(found).text == " ".join(told)
@@ -590,7 +589,7 @@ def test_the_answer_names_the_defence_that_it_is_about(tmp_path):
     made = synthetic.record(rates={arm: {"attack_success_rate": rate} for arm, rate in rates.items()}, parts=parts)
     synthetic.save(tmp_path / "records", made)
     text = Page(build(tmp_path / "records", tmp_path / "site")["index.html"].decode()).text
-    filtered = f"filter {100 * made['arms']['filter']['attack_success_rate']['mean']:.2f} best defence"
+    filtered = f"filter {100 * made['arms']['filter']['attack_success_rate']['mean']:.2f} best other –"
     assert "filter removes the backdoor in WongCNN" in text and filtered in text
     assert "PGD adversarial training" not in text
 

@@ -200,7 +200,7 @@ def test_a_cell_of_the_matrix_says_the_fate_in_a_sign_a_word_and_a_colour_and_le
         assert [each.text for each in case.find_elements("css selector", ".of")] == [
             "standard",
             "PGD-AT",
-            "best defence",
+            "best other",
             "control",
         ]
         colours.add(case.value_of_css_property("border-left-color"))
