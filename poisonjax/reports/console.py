@@ -4,7 +4,6 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from poisonjax.runtime import distributed
@@ -99,6 +98,8 @@ class TrainingBar(Bar):
         trained: Callable[[float], None] = lambda share: None,
         left: Callable[[], str] = str,
     ):
+        from tensorboardX import SummaryWriter  # slow to import, since it imports torch where that is installed
+
         super().__init__(name, left, keep=True)
         self.stop_requested, self._advanced, self._trained = stop_requested, advanced, trained
         self._images = self._done = 0
