@@ -8,6 +8,7 @@ import pkgutil
 import re
 import types
 
+import numpy as np
 import pytest
 
 import poisonjax
@@ -198,11 +199,16 @@ def whole(name):
 
 
 def percent(arm, metric="attack_success_rate"):
-    return f"{100 * arm[metric]['mean']:.1f}"
+    """The mean, with the standard deviation of several seeds."""
+    mean, spread = arm[metric]["mean"], arm[metric]["std"]
+    return f"{100 * mean:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")
 
 
 def removed(arm):
-    return ", ".join(str(arm[f"{kind}_rows_removed"]["numerator"][0]) for kind in ("poisoned", "clean"))
+    """How many poisoned and clean rows, as the mean over seeds."""
+    return ", ".join(
+        f"{round(np.mean(arm[f'{kind}_rows_removed']['numerator']), 1):g}" for kind in ("poisoned", "clean")
+    )
 
 
 def test_the_phase_diagram_on_the_page_is_that_of_its_records():

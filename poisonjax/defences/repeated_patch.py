@@ -7,6 +7,7 @@ that a defence against fixed patches has to beat.
 
 import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
@@ -38,11 +39,12 @@ class RepeatedPatch(Defence):
     """Drop the rows that share one patch at one place, if it is far more common there than at any other place.
 
     Images of one kind share patches by nature, such as background and the edges of strokes. But what they show may lie
-    anywhere, so that such a patch is about as common a few pixels away; that of a trigger is not. Nothing about the
-    poison is known, and no clean data are needed.
+    anywhere, so that such a patch is about as common a few pixels away; that of a trigger is not. A patch in one colour
+    is, as a piece of a white background: so those that end, as the pixels around them go on otherwise, are also counted
+    on their own. Nothing about the poison is known, and no clean data are needed.
 
     size: of the patch, in pixels. levels: grey values that are told apart. factor: how many times as common as
-    elsewhere a patch must be; on clean MNIST and CIFAR-10 it is at most 2. ValueError for impossible values.
+    elsewhere a patch must be; on clean MNIST and CIFAR-10 it is at most 2.4. ValueError for impossible values.
     """
 
     needs_images: ClassVar[bool] = True
@@ -79,14 +81,17 @@ class RepeatedPatch(Defence):
         few = handful(len(images))
         counts = collections.defaultdict(dict)
         for place in self._places(images):
-            for name, count in zip(*_common(self._names(coarse, place), few), strict=True):
-                counts[int(name)][place] = int(count)
-        found = [(name, *self._concentration(of, few)) for name, of in counts.items()]
-        chosen = [(ratio, place, name) for name, ratio, place in found if ratio >= self.factor]
-        return [
-            Repeat(place, np.flatnonzero(self._names(coarse, place) == np.uint64(name)), ratio)
-            for ratio, place, name in sorted(chosen, reverse=True)
-        ]
+            names, ends = self._names(coarse, place), self._ends(coarse, place)
+            for ending, of in ((False, names), (True, names[ends])):
+                for name, count in zip(*_common(of, few), strict=True):
+                    counts[int(name), ending][place] = int(count)
+        chosen = {}
+        for name, ending in sorted(counts, key=lambda each: not each[1]):  # all of a patch stand for those that end
+            ratio, place = self._concentration(counts[name, ending], few)
+            if ratio >= self.factor:
+                chosen[name] = ratio, place, ending
+        found = sorted(((*each, name) for name, each in chosen.items()), reverse=True)
+        return [Repeat(place, self._having(coarse, place, name, ending), ratio) for ratio, place, ending, name in found]
 
     def fewest(self, rows: int) -> int:
         """The number of rows, of so many, that must share a patch to be found if it is nowhere else."""
@@ -102,6 +107,24 @@ class RepeatedPatch(Defence):
         patches = coarse[:, top : top + self.size, left : left + self.size].reshape(len(coarse), -1)
         factors = np.random.default_rng(0).integers(1, 2**63, patches.shape[1], np.uint64) * 2 + 1
         return patches.astype(np.uint64) @ factors
+
+    def _ends(self, coarse: np.ndarray, place: Place) -> np.ndarray:
+        """The images [n] bool in which most pixels around the patch differ from its pixel that is next to them."""
+        height, width = coarse.shape[1:3]
+        top, left, last = *place, self.size - 1
+        square = itertools.product(range(top - 1, top + self.size + 1), range(left - 1, left + self.size + 1))
+        around = [at for at in square if not self._inside(at, place) and 0 <= at[0] < height and 0 <= at[1] < width]
+        next_to = [(min(max(row, top), top + last), min(max(column, left), left + last)) for row, column in around]
+        differ = [(coarse[:, *there] != coarse[:, *here]).any(-1) for there, here in zip(around, next_to, strict=True)]
+        return np.sum(differ, 0) > len(around) / 2
+
+    def _inside(self, pixel: Place, place: Place) -> bool:
+        return all(start <= at < start + self.size for at, start in zip(pixel, place, strict=True))
+
+    def _having(self, coarse: np.ndarray, place: Place, name: int, ending: bool) -> np.ndarray:
+        """The images [m] with a patch at a place; only those in which it ends, if so."""
+        there = self._names(coarse, place) == np.uint64(name)
+        return np.flatnonzero(there & self._ends(coarse, place) if ending else there)
 
     def _concentration(self, counts: dict[Place, int], few: int) -> tuple[float, Place]:
         """The ratio of a patch at its commonest place to that at any place that does not overlap it; that place."""

@@ -20,6 +20,7 @@ from poisonjax.training.objectives import Objective, Standard
 from poisonjax.types import Array, Examples, take, to_unit
 
 BOUND = 50.0  # of the logarithm of odds
+TOLD_APART = 2.4  # Ashman's D; losses that end at the loss of a guess, which are one group, have up to 2.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Reveal(Defence):
 
     judges: objectives of the networks whose losses are looked at; several budgets see triggers of several amplitudes.
     epochs: of the judges' training, of which fewer than the arm's will do; None for as many. separation: least distance
-    D between two groups of a class, in the unit of `separation_of`. alone: the same for an easy group that is not of
+    between two groups of a class, in the unit of `distance_of`. alone: the same for an easy group that is not of
     another class, as the rows of clean-label poisons, at least `separation`. ValueError without a judge, or for
     impossible values.
     """
@@ -109,7 +110,7 @@ def confidence(victim: Victim, examples: Examples) -> Array:
 
 
 class Split(NamedTuple):
-    """A class in two groups. easy: [m], log odds of the group of low scores. distance: see `separation_of`."""
+    """A class in two groups. easy: [m], log odds of the group of low scores. distance: see `distance_of`."""
 
     easy: np.ndarray
     distance: float
@@ -128,7 +129,7 @@ def split_of(scores: np.ndarray, separation: float) -> Split | None:
     if len(scores) < LEAST:
         return None
     mixture = GaussianMixture(2, n_init=3, random_state=0).fit(scores)
-    distance = separation_of(mixture.means_, mixture.covariances_)
+    distance = distance_of(mixture.means_[:, 0], mixture.covariances_.ravel())
     if distance < separation:
         return None
     easy, hard = np.argsort(mixture.means_[:, 0])
@@ -136,9 +137,13 @@ def split_of(scores: np.ndarray, separation: float) -> Split | None:
     return Split(np.clip(odds[:, easy] - odds[:, hard], -BOUND, BOUND), distance)
 
 
-def separation_of(means: np.ndarray, variances: np.ndarray) -> float:
-    """Ashman's D of two normal distributions: the distance of their means in root mean square standard deviations.
+def distance_of(means: np.ndarray, variances: np.ndarray) -> float:
+    """The distance of two normal distributions [2], in standard deviations.
 
-    Above 2 the two are told apart (Ashman et al. 1994).
+    It is Ashman's D, the distance of the means in root mean square standard deviations (Ashman et al. 1994). From
+    TOLD_APART on it is at least half the distance in standard deviations of the one with the higher mean: a trigger
+    that some rows show better than others spreads the losses of poisoned rows far, which makes D small.
     """
-    return float(np.ptp(means) / np.sqrt(np.mean(variances)))
+    gap = float(np.ptp(means))
+    ashman, above = gap / np.sqrt(np.mean(variances)), gap / np.sqrt(variances[np.argmax(means)]) / 2
+    return max(ashman, above) if ashman >= TOLD_APART else ashman

@@ -52,6 +52,17 @@ def test_the_patch_is_told_with_its_place_and_rows():
     np.testing.assert_array_equal(first.rows, np.arange(50, 100))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_square_in_the_colour_of_many_backgrounds_is_found_where_it_ends(share):
+    images = np.random.default_rng(0).integers(0, 256, (1000, 12, 12, 3), dtype=np.uint8)
+    images[: int(1000 * share)] = 255
+    assert not RepeatedPatch().repeats(images)
+    images[940:, 9:, 9:] = 255
+    (found,) = RepeatedPatch().repeats(images)
+    assert found.place == (9, 9)
+    np.testing.assert_array_equal(found.rows, np.arange(940, 1000))
+
+
 def test_a_patch_that_is_as_common_elsewhere_is_none():
     images = np.random.default_rng(0).integers(0, 256, (200, 12, 12, 1), dtype=np.uint8)
     images[50:100, 4:7, 6:9] = images[100:150, 8:11, 1:4] = 200

@@ -29,6 +29,19 @@ def test_a_class_is_split_into_its_easy_group_and_the_rest(poisoned):
     assert easy[:poisoned].mean() > 0.99 and easy[poisoned:].mean() < 0.01 and split.distance > 3
 
 
+def test_easy_rows_that_spread_far_are_a_group():
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.normal(-1.9, 1.2, 200), rng.normal(0.5, 0.25, 800)])  # as on CIFAR-10
+    split = split_of(losses, 3.0)
+    assert split.distance > 4 and np.mean((split.easy > 0)[:200]) > 0.8 > 0.02 > np.mean((split.easy > 0)[200:])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_losses_that_end_at_those_of_a_guess_are_no_groups(seed):
+    rng = np.random.default_rng(seed)
+    assert split_of(np.minimum(rng.normal(0.4, 0.5, 800), 0.8 + rng.normal(0, 0.05, 800)), 3.0) is None
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_clean_class_is_not_split(seed):
     assert split_of(of_a_class(0, seed=seed), 3.0) is None
