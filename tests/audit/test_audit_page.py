@@ -49,6 +49,14 @@ def test_rows_that_two_filters_find_count_once():
     np.testing.assert_array_equal(suspicious_rows(found), [0, 2, 4])
 
 
+def test_the_class_of_most_rows_is_named_and_else_all_of_them():
+    assert verdict(dataset(), findings(dataset(), {"reveal": made(1, 3, 5, 8)})).sentence.endswith(
+        f"4 of 200 training rows look poisoned, 3 of them of class {EVIL}."
+    )
+    even = verdict(dataset(), findings(dataset(), {"reveal": made(1, 3, 4, 8)})).sentence
+    assert "of 2 classes (" in even and EVIL in even and "cat" in even
+
+
 def test_a_patch_that_most_rows_share_is_told():
     data = dataset()
     data.train.image[:50, 2:5, 3:6] = 77

@@ -1,5 +1,6 @@
 """From what filters made of training rows to findings and a verdict."""
 
+import collections
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -124,11 +125,18 @@ def verdict(dataset: Dataset, found: Sequence[Finding]) -> Verdict:
     rows, of = suspicious_rows(found), len(dataset.train.label)
     if not len(rows):
         return Verdict(False, f"Nothing was found in {of:,} training rows.")
-    classes = sorted({each.label for each in found if each.alarming})
-    named = ", ".join(class_name(label, dataset.label_names) for label in classes[:5])
-    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
-    whose = f"all of class {named}" if len(classes) == 1 else f"of {len(classes)} classes ({named}{more})"
+    whose = _whose(collections.Counter(np.asarray(dataset.train.label)[rows].tolist()), dataset)
     return Verdict(True, f"{len(rows):,} of {of:,} training rows look poisoned, {whose}.")
+
+
+def _whose(rows: collections.Counter, dataset: Dataset) -> str:
+    """The classes of suspicious rows, {label: how many}, in words; only the commonest if three quarters are of it."""
+    classes = [(class_name(label, dataset.label_names), count) for label, count in rows.most_common()]
+    first, most = classes[0]
+    if most >= 0.75 * rows.total():
+        return f"{'all' if len(classes) == 1 else f'{most:,} of them'} of class {first}"
+    more = f" and {len(classes) - 5} more" if len(classes) > 5 else ""
+    return f"of {len(classes)} classes ({', '.join(name for name, _ in classes[:5])}{more})"
 
 
 def suspicious_rows(found: Sequence[Finding]) -> np.ndarray:
