@@ -262,6 +262,14 @@ def test_the_front_page_says_what_a_covering_budget_does_as_recorded():
     assert f"(attack success {rates[0]} % instead of {rates[1]} % on all of MNIST" in said
 
 
+def test_explanation_guided_backdoors_are_on_the_page_as_recorded():
+    record = ROOT / "results" / "small" / "tabular_explanation_guided" / "record.json"
+    arms, page = json.loads(record.read_text())["arms"], PAGES[DOCS / "poisons.md"]
+    told = "standard", "pgd_at", "pgd_at_l0", "isolation_forest", "spectral_signatures", "activation_clustering"
+    assert all(f"{percent(arms[arm])} %" in page for arm in told)
+    assert f"{percent(arms['isolation_forest'], 'clean_rows_removed').split()[0]} % of the clean rows" in page
+
+
 def test_the_attackers_who_know_are_on_the_page_as_recorded():
     for settings, arms in swept("mnist_adaptive_poisons"):
         filters = [arms[arm] for arm in ("reveal", "masked_disagreement", "reveal_or_masked", "repeated_patch")]

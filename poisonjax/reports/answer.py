@@ -8,7 +8,7 @@ from poisonjax.poisons.aim import BACKDOOR, Aim
 from poisonjax.reports import arms
 from poisonjax.reports.aims import aim, success
 from poisonjax.reports.site.reading import Run
-from poisonjax.reports.table import audit, capitalized, percent, plural, rows
+from poisonjax.reports.table import audit, capitalized, percent, plural, rows, spread
 from poisonjax.reports.verdict import FAILED, REMOVED, SURVIVES, VOID, WEAKENED, fate
 from poisonjax.scales import rank
 
@@ -29,6 +29,7 @@ WORDS = {  # poisons whose type is not what people call them
     "AdversarialPoison": "adversarial poison",
     "ClassNoise": "class-wise noise",
     "EntangledFeatures": "entangled features",
+    "ExplanationGuided": "explanation-guided",
     "HiddenTrigger": "hidden trigger",
     "SleeperAgent": "sleeper agent",
 }
@@ -174,11 +175,11 @@ HEADER = ["data", "network", "poison", "standard", "PGD-AT", "best other", "cont
 
 
 def cells(case: Case) -> list[str]:
-    """The cells under HEADER; rates in percent."""
+    """The cells under HEADER; rates in percent, with the standard deviation over seeds."""
     kind = poison(case) + (f" ({measure(case)})" if measure(case) else "")
-    best = "–" if case.best is None else f"{percent(case.best.rate['mean'])} ({case.best.arm})"
-    asked = percent(case.asked.rate["mean"]) + (f" {SIGNS[VOID]}" if case.asked.fate == VOID else "")
-    rates = [percent(case.standard["mean"]), asked, best, percent(case.control)]
+    best = "–" if case.best is None else f"{spread(case.best.rate)} ({case.best.arm})"
+    asked = spread(case.asked.rate) + (f" {SIGNS[VOID]}" if case.asked.fate == VOID else "")
+    rates = [spread(case.standard), asked, best, percent(case.control)]
     return [
         data(case),
         network(case),

@@ -69,6 +69,14 @@ def test_backdoors_and_losses_of_accuracy_have_sentences_of_their_own(tmp_path):
     assert hero.chosen(reading.collect(tmp_path).runs, tmp_path).run.record["experiment"] == "mnist_badnets"
 
 
+def test_rates_of_several_seeds_have_their_standard_deviation(tmp_path):
+    arms = {"standard": 0.9, "pgd_at": 0.5, "pgd_at_clean_data": 0.03}
+    rates = {arm: {"attack_success_rate": rate} for arm, rate in arms.items()}
+    parts = {"pgd_at_clean_data": {"poisoned": False}}
+    (case,) = found(tmp_path, synthetic.record("mnist_badnets", "small", 3, rates, parts=parts))
+    assert all(re.fullmatch(r"\d\d\.\d\d ± \d\.\d\d", each) for each in answer.cells(case)[3:5])
+
+
 def test_the_largest_scale_speaks_and_changed_settings_do_not(tmp_path):
     small, full = a_record("mnist_badnets", 0.05), a_record("mnist_badnets", 0.9, "full")
     changed = a_record("mnist_badnets", 0.05, "paper", changed=["poison.rate=.01"])
